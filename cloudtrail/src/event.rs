@@ -1,0 +1,257 @@
+//! One event: the bytes that AWS wrote, and where in them the fields are that others ask for.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+/// The fields of an event that are noted while it is split off.
+///
+/// A field that is absent or JSON `null` has no span. Where a key stands twice, the last one counts.
+/// Source: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(usize)]
+#[allow(missing_docs, reason = "each is the JSON key of the same name")]
+pub enum Field {
+    EventVersion,
+    EventTime,
+    EventSource,
+    EventName,
+    AwsRegion,
+    SourceIpAddress,
+    UserAgent,
+    ErrorCode,
+    ErrorMessage,
+    /// `eventID`, or `eventId` of aggregated events.
+    EventId,
+    RequestId,
+    EventType,
+    EventCategory,
+    RecipientAccountId,
+    /// Top-level `accountId` of aggregated events.
+    AccountId,
+    ReadOnly,
+    ManagementEvent,
+    SharedEventId,
+    VpcEndpointId,
+    SessionCredentialFromConsole,
+    /// `timeWindow.windowStart` of aggregated events.
+    WindowStart,
+    /// `userIdentity.type`.
+    IdentityType,
+    IdentityPrincipalId,
+    IdentityArn,
+    IdentityAccountId,
+    IdentityAccessKeyId,
+    IdentityUserName,
+    IdentityInvokedBy,
+    /// `userIdentity.sessionContext.sessionIssuer.arn`.
+    IssuerArn,
+    IssuerUserName,
+    IssuerAccountId,
+    /// `userIdentity.sessionContext.ec2RoleDelivery`.
+    Ec2RoleDelivery,
+    /// `userIdentity.inScopeOf`, whole.
+    InScopeOf,
+    /// `userIdentity.invokedByDelegate`, whole.
+    InvokedByDelegate,
+    /// `userIdentity.onBehalfOf.userId`.
+    OnBehalfOfUserId,
+    /// `userIdentity`, whole: tells an absent identity from an empty one.
+    UserIdentity,
+    /// `requestParameters`, whole.
+    RequestParameters,
+    /// `responseElements`, whole.
+    ResponseElements,
+    /// A key `trailship` that the record already had.
+    Trailship,
+}
+
+impl Field {
+    /// How many fields there are.
+    pub const COUNT: usize = Field::Trailship as usize + 1;
+}
+
+/// What kind of JSON value a span covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpanKind {
+    /// The field is absent or `null`.
+    #[default]
+    Absent,
+    /// The content of a string without its quotes, free of escapes.
+    Plain,
+    /// The content of a string without its quotes, with escapes in it.
+    Escaped,
+    /// Any other value: a number, a boolean, an object, an array, as it stands.
+    Other,
+}
+
+/// Where a field's value stands, counted from the first byte of its chunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Length in bytes.
+    pub len: u32,
+    /// What kind of value it is.
+    pub kind: SpanKind,
+}
+
+/// Where one event and its fields stand in their chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSpans {
+    /// The event from its opening to its closing brace.
+    pub range: Range<u32>,
+    /// 0-based position in the log file.
+    pub index: u64,
+    /// One span a field, in the order of [`Field`].
+    pub fields: [Span; Field::COUNT],
+}
+
+/// A piece of a log file's inflated bytes that holds whole events only.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    bytes: Bytes,
+    offset: u64,
+    events: Vec<EventSpans>,
+}
+
+impl Chunk {
+    /// A chunk of `bytes`, the first of which is byte `offset` of the inflated log file.
+    ///
+    /// Every range in `events` lies within `bytes`; a span outside reads as absent.
+    #[must_use]
+    pub fn new(bytes: Bytes, offset: u64, events: Vec<EventSpans>) -> Self {
+        Self { bytes, offset, events }
+    }
+
+    /// All bytes of the chunk.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Position of the first byte in the inflated log file.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many events the chunk holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether the chunk holds no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The event at position `slot` of this chunk.
+    #[must_use]
+    pub fn event(&self, slot: usize) -> Option<EventRef<'_>> {
+        self.events.get(slot).map(|spans| EventRef { bytes: &self.bytes, spans })
+    }
+
+    /// The events in the order of the file.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = EventRef<'_>> {
+        self.events.iter().map(|spans| EventRef { bytes: &self.bytes, spans })
+    }
+
+    /// Bytes of memory that the chunk holds on to.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.events.capacity() * size_of::<EventSpans>()
+    }
+}
+
+/// A borrowed event.
+#[derive(Clone, Copy, Debug)]
+pub struct EventRef<'a> {
+    bytes: &'a [u8],
+    spans: &'a EventSpans,
+}
+
+impl<'a> EventRef<'a> {
+    /// The event as AWS wrote it, from brace to brace; line breaks between tokens have become spaces.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes.get(self.range_usize()).unwrap_or_default()
+    }
+
+    /// Where the event stands in its chunk.
+    #[must_use]
+    pub fn range(&self) -> Range<u32> {
+        self.spans.range.clone()
+    }
+
+    /// 0-based position in the log file.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.spans.index
+    }
+
+    /// Whether the field is there and not `null`.
+    #[must_use]
+    pub fn has(&self, field: Field) -> bool {
+        self.span(field).kind != SpanKind::Absent
+    }
+
+    /// What kind of value the field has.
+    #[must_use]
+    pub fn kind(&self, field: Field) -> SpanKind {
+        self.span(field).kind
+    }
+
+    /// The field's value as it stands: a string's content without quotes and with its escapes, any other value whole.
+    #[must_use]
+    pub fn raw(&self, field: Field) -> Option<&'a [u8]> {
+        let span = self.span(field);
+        if span.kind == SpanKind::Absent {
+            return None;
+        }
+        let start = span.start as usize;
+        self.bytes.get(start..start + span.len as usize)
+    }
+
+    /// The field's value as text: a string unescaped, any other value as it stands.
+    ///
+    /// A lone surrogate becomes U+FFFD. `None` where the field is absent or `null`.
+    #[must_use]
+    pub fn text(&self, field: Field) -> Option<Cow<'a, str>> {
+        let raw = self.raw(field)?;
+        if self.kind(field) == SpanKind::Escaped {
+            return Some(Cow::Owned(unescape(raw)));
+        }
+        Some(String::from_utf8_lossy(raw))
+    }
+
+    /// Like [`text`](Self::text), with blank text taken for absent.
+    #[must_use]
+    pub fn filled(&self, field: Field) -> Option<Cow<'a, str>> {
+        self.text(field).filter(|text| !text.trim().is_empty())
+    }
+
+    fn span(&self, field: Field) -> Span {
+        self.spans.fields.get(field as usize).copied().unwrap_or_default()
+    }
+
+    fn range_usize(&self) -> Range<usize> {
+        self.spans.range.start as usize..self.spans.range.end as usize
+    }
+}
+
+/// The text of a JSON string's content.
+fn unescape(raw: &[u8]) -> String {
+    let mut quoted = Vec::with_capacity(raw.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(raw);
+    quoted.push(b'"');
+    match serde_json::from_slice::<String>(&quoted) {
+        Ok(text) => text,
+        // Lone surrogates are the one thing that valid JSON text may hold and a string may not.
+        Err(_) => String::from_utf8_lossy(raw).replace("\\u", "\u{fffd}u"),
+    }
+}

@@ -1,0 +1,307 @@
+//! The contract between a destination and delivery: a batch in, a verdict for every event out.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{Body, Event};
+
+/// A destination.
+///
+/// Delivery owns retries, splitting, dead letters and settlement; a sink sends once and says what happened.
+/// A sink is called from several tasks at once, up to the lane's concurrency.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Bytes that `event` adds to an encoded, uncompressed batch. Exact, or an upper bound.
+    fn encoded_len(&self, event: &Event) -> usize;
+
+    /// Sends `events` once, in the given shape, and judges every one of them.
+    ///
+    /// Neither retries nor sleeps. [`Judgement::Each`] holds exactly one verdict an event, in the order sent;
+    /// delivery takes any other number for no answer at all. `events` is never empty.
+    async fn send(&self, events: &[Event], attempt: &Attempt) -> Judgement;
+}
+
+/// What an HTTP destination has to know: pure functions, no IO.
+pub trait HttpSink: Send + Sync + 'static {
+    /// Bytes that `event` adds to the uncompressed body, in the normal shape. Exact, or an upper bound.
+    fn encoded_len(&self, event: &Event) -> usize;
+
+    /// Writes the body for `events`; called once a batch, compressed once, resent as it is.
+    fn body<'a>(&self, events: &'a [Event], shape: Shape, body: &mut Body<'a>);
+
+    /// Method, URL and headers of one attempt; made anew for each, so that credentials and endpoints may change.
+    ///
+    /// The shared layer adds `Content-Length`, `Content-Encoding`, `Host` and `User-Agent`.
+    fn head(&self, attempt: &Attempt) -> Head;
+
+    /// Judges an answer that arrived whole. Statuses 2xx to 5xx come here; redirects are never followed.
+    fn judge(&self, events: &[Event], answer: &Answer) -> Judgement;
+
+    /// The request that asks whether what `tokens` stand for is stored, and its body.
+    ///
+    /// `None` where the protocol has no such thing; then `judge` never says [`Verdict::Pending`].
+    fn confirm(&self, tokens: &[Token]) -> Option<(Head, Vec<u8>)> {
+        let _ = tokens;
+        None
+    }
+
+    /// Which of `tokens` the answer to [`confirm`](Self::confirm) confirms, in their order;
+    /// an error where it cannot be understood (then all are asked again).
+    ///
+    /// # Errors
+    /// If the answer is not one of the protocol's.
+    fn confirmed(&self, tokens: &[Token], answer: &Answer) -> Result<Vec<bool>, Reason> {
+        let _ = (tokens, answer);
+        Ok(Vec::new())
+    }
+}
+
+/// How an event is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// As configured.
+    #[default]
+    Normal,
+    /// So that a destination that refused the event's structure can still take it
+    /// (asked for with [`Verdict::Reshape`]).
+    Safe,
+}
+
+/// Which try of a batch this is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// 0 for the first.
+    pub number: u32,
+    /// How the events are written.
+    pub shape: Shape,
+    /// Which of the lane's concurrent slots sends: stable while a request is under way, below the lane's
+    /// greatest concurrency. For what belongs to a connection, such as Splunk's channel.
+    pub slot: u32,
+}
+
+/// A request's line and headers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `POST` or `GET`.
+    pub method: &'static str,
+    /// Absolute. May hold a secret: never logged.
+    pub url: String,
+    /// Values may hold secrets: never logged.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+/// A destination's answer, whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// At most the transport's limit; a longer one is no answer.
+    pub body: bytes::Bytes,
+}
+
+impl Answer {
+    /// The first header of that name, given in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The answer's text for a person: one line, at most 300 characters, control characters replaced.
+    #[must_use]
+    pub fn excerpt(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+}
+
+/// What a destination decided about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It judged event by event: one verdict each, in the order sent.
+    Each(Vec<Verdict>),
+    /// Not reached, overloaded, or an answer that cannot be understood: the same bytes again later.
+    Unavailable {
+        /// Why.
+        why: Reason,
+        /// How long the destination asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Our credentials, configuration or the destination's set-up: no event is to blame.
+    Denied(Reason),
+    /// Something in the request: split, and judge by what then is accepted.
+    Refused(Reason),
+    /// The request is too large: split, and remember the limit. A single event is refused for its content.
+    TooLarge(Reason),
+}
+
+impl Judgement {
+    /// The same verdict for all of `count` events.
+    #[must_use]
+    pub fn all(count: usize, verdict: &Verdict) -> Self {
+        Self::Each(vec![verdict.clone(); count])
+    }
+}
+
+/// What a destination decided about one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Stored.
+    Delivered,
+    /// It was there already, under the same id.
+    Duplicate,
+    /// Accepted; stored once [`HttpSink::confirmed`] says so for this token.
+    Pending(Token),
+    /// Not now: worth sending again.
+    Retry(Reason),
+    /// Not in this shape: worth one try in [`Shape::Safe`]. Refused in that shape, it is refused.
+    Reshape(Reason),
+    /// Never: the event is at fault.
+    Refused {
+        /// Why.
+        why: Reason,
+        /// Whether the answer names this event *and* a fault of its content from the destination's closed list.
+        /// Otherwise the refusal needs a witness: another event that is accepted in this answer or later.
+        named: bool,
+    },
+    /// Not judged because the environment is at fault (a closed index, missing permission): the lane is denied.
+    Denied(Reason),
+}
+
+/// Stands for events that were accepted but not yet confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token {
+    /// Which channel or session it belongs to.
+    pub channel: String,
+    /// The destination's number for it.
+    pub id: u64,
+}
+
+/// Why something was not delivered: a code that is stable, and a text for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// From a closed list.
+    pub code: ReasonCode,
+    /// HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// At most 1 KiB, free of secrets and control characters.
+    pub text: String,
+}
+
+impl Reason {
+    /// A reason; the text is cut at 1 KiB and loses its control characters.
+    #[must_use]
+    pub fn new(code: ReasonCode, text: impl AsRef<str>) -> Self {
+        let mut clean = String::new();
+        for c in text.as_ref().chars() {
+            if clean.len() + c.len_utf8() > 1024 {
+                break;
+            }
+            clean.push(if c.is_control() { ' ' } else { c });
+        }
+        Self { code, status: None, text: clean }
+    }
+
+    /// The same with the answer's status.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{} (HTTP {status}): {}", self.code.as_str(), self.text),
+            None => write!(f, "{}: {}", self.code.as_str(), self.text),
+        }
+    }
+}
+
+/// The closed list of reasons; also the label `class` of `trailship_sink_errors_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReasonCode {
+    /// Connection refused, reset, DNS.
+    Connection,
+    /// TLS handshake or certificate.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// 429 or its equivalent.
+    Throttled,
+    /// 5xx or its equivalent.
+    ServerError,
+    /// An answer that cannot be understood, a short one included.
+    Garbled,
+    /// 401 or 403: credentials.
+    Unauthorized,
+    /// 404, a missing or closed index, a wrong path: set-up.
+    Misconfigured,
+    /// The mapping does not take the event.
+    Mapping,
+    /// The event or the request is not valid for the destination.
+    Invalid,
+    /// Larger than the destination takes.
+    TooLarge,
+    /// Accepted, but never confirmed.
+    Unconfirmed,
+    /// A local write failed.
+    Io,
+    /// A log file could not be read.
+    Unreadable,
+    /// Anything else.
+    Other,
+}
+
+impl ReasonCode {
+    /// Every code.
+    pub const ALL: [Self; 15] = [
+        Self::Connection,
+        Self::Tls,
+        Self::Timeout,
+        Self::Throttled,
+        Self::ServerError,
+        Self::Garbled,
+        Self::Unauthorized,
+        Self::Misconfigured,
+        Self::Mapping,
+        Self::Invalid,
+        Self::TooLarge,
+        Self::Unconfirmed,
+        Self::Io,
+        Self::Unreadable,
+        Self::Other,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::Garbled => "garbled",
+            Self::Unauthorized => "unauthorized",
+            Self::Misconfigured => "misconfigured",
+            Self::Mapping => "mapping",
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too_large",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Io => "io",
+            Self::Unreadable => "unreadable",
+            Self::Other => "other",
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! An event on its way to destinations: its bytes, the log file it came from, and what is added to it.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use cloudtrail::{Chunk, EventRef, Field};
+
+/// How a log file came to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the value of the same name in `trailship.via`")]
+pub enum Via {
+    Queue,
+    Inline,
+    Handoff,
+    Backfill,
+    Directory,
+    Ship,
+    Redrive,
+}
+
+impl Via {
+    /// The value of `trailship.via`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Inline => "inline",
+            Self::Handoff => "handoff",
+            Self::Backfill => "backfill",
+            Self::Directory => "directory",
+            Self::Ship => "ship",
+            Self::Redrive => "redrive",
+        }
+    }
+}
+
+/// What all events of one log file have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// The bucket; `file` for a local one, empty for an inline event.
+    pub bucket: String,
+    /// The object's key, decoded; a path for a local file; `eventbridge/<id>` for an inline event.
+    pub key: String,
+    /// S3 version id, where the bucket has versions.
+    pub version_id: Option<String>,
+    /// ETag, without quotes.
+    pub etag: Option<String>,
+    /// How it came here.
+    pub via: Via,
+    /// RFC 3339, UTC, milliseconds.
+    pub read_at: String,
+    /// Labels of the agent and the source.
+    pub labels: Vec<(String, String)>,
+    /// `YYYY-MM-DDTHH:MM:00Z` from the key's name: the last resort for an event without a time.
+    pub key_minute: Option<String>,
+}
+
+/// One chunk of a log file with what is added to its events; shared by all lanes, freed by the last.
+#[derive(Debug)]
+pub struct Parcel {
+    file: Arc<LogFile>,
+    chunk: Chunk,
+    /// The additions of all events, one after the other: the text that follows `"trailship":`.
+    additions: Vec<u8>,
+    /// Where each event's additions end.
+    ends: Vec<u32>,
+}
+
+impl Parcel {
+    /// Puts a chunk and the additions of its events together.
+    ///
+    /// `additions` holds, for each event in order, the JSON object that becomes the value of `trailship`
+    /// (without labels of a sink), and `ends` where each of them ends.
+    #[must_use]
+    pub fn new(file: Arc<LogFile>, chunk: Chunk, additions: Vec<u8>, ends: Vec<u32>) -> Self {
+        Self { file, chunk, additions, ends }
+    }
+
+    /// The log file.
+    #[must_use]
+    pub fn file(&self) -> &Arc<LogFile> {
+        &self.file
+    }
+
+    /// The chunk.
+    #[must_use]
+    pub fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
+    /// Bytes of memory held.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.chunk.memory_bytes() + self.additions.len() + self.ends.len() * 4
+    }
+}
+
+/// One event; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Event {
+    parcel: Arc<Parcel>,
+    slot: u32,
+}
+
+impl Event {
+    /// The event at position `slot` of a parcel; `None` past its end.
+    #[must_use]
+    pub fn new(parcel: &Arc<Parcel>, slot: u32) -> Option<Self> {
+        parcel.chunk.event(slot as usize)?;
+        Some(Self { parcel: Arc::clone(parcel), slot })
+    }
+
+    /// The log file it came from.
+    #[must_use]
+    pub fn file(&self) -> &LogFile {
+        &self.parcel.file
+    }
+
+    /// The chunk it stands in.
+    #[must_use]
+    pub fn chunk(&self) -> &Chunk {
+        &self.parcel.chunk
+    }
+
+    /// The event itself. (A slot out of range cannot be built; it would read as an empty event.)
+    #[must_use]
+    pub fn record(&self) -> Option<EventRef<'_>> {
+        self.parcel.chunk.event(self.slot as usize)
+    }
+
+    /// The bytes as AWS wrote them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.record().map(|record| record.bytes()).unwrap_or_default()
+    }
+
+    /// Where the bytes stand in the chunk.
+    #[must_use]
+    pub fn range(&self) -> Range<u32> {
+        self.record().map(|record| record.range()).unwrap_or_default()
+    }
+
+    /// 0-based position in the log file.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.record().map_or(0, |record| record.index())
+    }
+
+    /// A field's text.
+    #[must_use]
+    pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
+        self.record()?.filled(field)
+    }
+
+    /// The JSON object that becomes the value of the key `trailship`, without a sink's labels;
+    /// `None` where the record already has that key.
+    #[must_use]
+    pub fn additions(&self) -> Option<&[u8]> {
+        if self.record()?.has(Field::Trailship) {
+            return None;
+        }
+        let slot = self.slot as usize;
+        let end = *self.parcel.ends.get(slot)? as usize;
+        let start =
+            slot.checked_sub(1).and_then(|before| self.parcel.ends.get(before)).map_or(0, |&e| e as usize);
+        self.parcel.additions.get(start..end)
+    }
+}
