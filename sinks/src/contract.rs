@@ -1,9 +1,11 @@
 //! The contract between a destination and delivery: a batch in, a verdict for every event out.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::{Body, Event};
 
@@ -16,17 +18,49 @@ pub trait Sink: Send + Sync {
     /// Bytes that `event` adds to an encoded, uncompressed batch. Exact, or an upper bound.
     fn encoded_len(&self, event: &Event) -> usize;
 
-    /// Sends `events` once, in the given shape, and judges every one of them.
+    /// The longest single event that the destination takes, in encoded bytes. A longer one is dead-lettered
+    /// without being sent.
+    fn event_bytes_max(&self) -> Option<usize> {
+        None
+    }
+
+    /// Encodes a batch; called once, and the result is sent as often as it takes.
+    async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Encoded;
+
+    /// Sends a batch once and judges every event of it.
     ///
     /// Neither retries nor sleeps. [`Judgement::Each`] holds exactly one verdict an event, in the order sent;
     /// delivery takes any other number for no answer at all. `events` is never empty.
-    async fn send(&self, events: &[Event], attempt: &Attempt) -> Judgement;
+    async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement;
+
+    /// Asks which of `tokens` are stored by now, in their order. Only called after [`Verdict::Pending`].
+    ///
+    /// # Errors
+    /// If there was no answer that can be understood; all are asked again.
+    async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
+        Ok(vec![true; tokens.len()])
+    }
+}
+
+/// A batch as it goes out.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded {
+    /// Compressed, where the sink compresses.
+    pub bytes: Bytes,
+    /// Length before compression.
+    pub plain_len: usize,
 }
 
 /// What an HTTP destination has to know: pure functions, no IO.
 pub trait HttpSink: Send + Sync + 'static {
     /// Bytes that `event` adds to the uncompressed body, in the normal shape. Exact, or an upper bound.
     fn encoded_len(&self, event: &Event) -> usize;
+
+    /// The longest single event that the destination takes, in encoded bytes. A longer one is dead-lettered
+    /// without being sent.
+    fn event_bytes_max(&self) -> Option<usize> {
+        None
+    }
 
     /// Writes the body for `events`; called once a batch, compressed once, resent as it is.
     fn body<'a>(&self, events: &'a [Event], shape: Shape, body: &mut Body<'a>);
@@ -37,10 +71,13 @@ pub trait HttpSink: Send + Sync + 'static {
     fn head(&self, attempt: &Attempt) -> Head;
 
     /// Judges an answer that arrived whole. Statuses 2xx to 5xx come here; redirects are never followed.
-    fn judge(&self, events: &[Event], answer: &Answer) -> Judgement;
+    ///
+    /// `attempt` is the one that [`head`](Self::head) was asked for: a token belongs to its channel.
+    fn judge(&self, events: &[Event], attempt: &Attempt, answer: &Answer) -> Judgement;
 
     /// The request that asks whether what `tokens` stand for is stored, and its body.
     ///
+    /// One request asks about one channel, that of the first token; tokens of other channels are not confirmed.
     /// `None` where the protocol has no such thing; then `judge` never says [`Verdict::Pending`].
     fn confirm(&self, tokens: &[Token]) -> Option<(Head, Vec<u8>)> {
         let _ = tokens;
@@ -106,7 +143,7 @@ pub struct Answer {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     /// At most the transport's limit; a longer one is no answer.
-    pub body: bytes::Bytes,
+    pub body: Bytes,
 }
 
 impl Answer {

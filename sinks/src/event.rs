@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use cloudtrail::{Chunk, EventRef, Field};
 
+use crate::budget::Charge;
+
 /// How a log file came to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the value of the same name in `trailship.via`")]
@@ -65,16 +67,34 @@ pub struct Parcel {
     additions: Vec<u8>,
     /// Where each event's additions end.
     ends: Vec<u32>,
+    /// Events whose id another event of the same log file has, with other bytes: they get one of their own.
+    ids: Vec<(u32, String)>,
+    /// The parcel's part of the memory budget, given back with it.
+    charge: Option<Charge>,
 }
 
 impl Parcel {
     /// Puts a chunk and the additions of its events together.
     ///
     /// `additions` holds, for each event in order, the JSON object that becomes the value of `trailship`
-    /// (without labels of a sink), and `ends` where each of them ends.
+    /// (without labels of a sink; its own labels stand last), and `ends` where each of them ends.
     #[must_use]
     pub fn new(file: Arc<LogFile>, chunk: Chunk, additions: Vec<u8>, ends: Vec<u32>) -> Self {
-        Self { file, chunk, additions, ends }
+        Self { file, chunk, additions, ends, ids: Vec::new(), charge: None }
+    }
+
+    /// The same with ids of their own for some events, by their position in the chunk, in order.
+    #[must_use]
+    pub fn with_ids(mut self, ids: Vec<(u32, String)>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// The same with its part of the memory budget.
+    #[must_use]
+    pub fn with_charge(mut self, charge: Option<Charge>) -> Self {
+        self.charge = charge;
+        self
     }
 
     /// The log file.
@@ -115,6 +135,13 @@ impl Event {
     #[must_use]
     pub fn file(&self) -> &LogFile {
         &self.parcel.file
+    }
+
+    /// The id that was given to it because another event of its log file has the same one.
+    pub(crate) fn own_id(&self) -> Option<&str> {
+        let ids = &self.parcel.ids;
+        let at = ids.binary_search_by_key(&self.slot, |&(slot, _)| slot).ok()?;
+        ids.get(at).map(|(_, id)| id.as_str())
     }
 
     /// The chunk it stands in.

@@ -4,13 +4,44 @@
 //! compression, retries, splitting, dead letters, settlement) exists once, here, behind the ports of
 //! [`ports`]. This crate does not know SQS, or how an event arrived, and names no AWS SDK type.
 
+mod additions;
 mod body;
+mod budget;
 mod contract;
+mod dead_letter;
+mod delivery;
+pub mod destinations;
+pub mod encode;
 mod event;
+mod file;
+mod health;
+mod http;
+mod identity;
+mod lane;
 pub mod ports;
+mod ranges;
+mod retry;
+mod secret;
+mod settle;
+mod stats;
+#[cfg(test)]
+mod testing;
 
+pub use additions::{Made, ParcelMaker};
 pub use body::{Body, Piece, escaped_len};
+pub use budget::{Budget, Charge};
 pub use contract::{
-    Answer, Attempt, Head, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict,
+    Answer, Attempt, Encoded, Head, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict,
 };
+pub use dead_letter::{DeadLetterStore, FileDeadLetters, Letter, NoDeadLetters, ObjectDeadLetters};
+pub use delivery::{LaneObserver, Unobserved};
 pub use event::{Event, LogFile, Parcel, Via};
+pub use file::{ConsoleSink, FileSink, LineFormat};
+pub use health::{Failure, Health, LaneState};
+pub use http::{Compression, HttpDestination};
+pub use lane::{BatchConfig, Lane, LaneConfig, LanePorts};
+pub use ranges::RangeSet;
+pub use retry::{Delays, RetryConfig, jitter};
+pub use secret::{Redactor, Secret};
+pub use settle::{Account, Outcome, Owed, Share};
+pub use stats::LaneStats;

@@ -1,5 +1,7 @@
 //! The ports that delivery needs: each has one implementation in production and one for a simulation.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -34,4 +36,78 @@ pub trait Clock: Send + Sync {
 pub trait Random: Send + Sync {
     /// 64 random bits.
     fn next(&self) -> u64;
+}
+
+/// A computation without IO.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Where computations run: worker threads in production, inline in a simulation.
+pub trait Compute: Send + Sync {
+    /// Takes a job; it runs soon, after those taken before it.
+    fn submit(&self, job: Job);
+}
+
+/// Runs `work` on `compute` and waits for its result; `None` if the job died (it panicked, or the pool ended).
+pub async fn run_on<T: Send + 'static>(
+    compute: &dyn Compute,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    compute.submit(Box::new(move || {
+        // Nobody waits any more: the result is of no use.
+        let _ = done.send(work());
+    }));
+    result.await.ok()
+}
+
+/// A file system. What a method has said `Ok` to survives a crash, directory entries included.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// Appends `bytes` and makes them durable; makes the file (mode 0600) and its folders where they are
+    /// missing. The new length.
+    ///
+    /// # Errors
+    /// Those of the system; then any part of `bytes` may be there.
+    async fn append(&self, path: &Path, bytes: Bytes) -> io::Result<u64>;
+
+    /// Replaces the file's content at once: before a crash the old, or the new.
+    ///
+    /// # Errors
+    /// Those of the system.
+    async fn replace(&self, path: &Path, bytes: Bytes) -> io::Result<()>;
+
+    /// Renames a file durably.
+    ///
+    /// # Errors
+    /// Those of the system.
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// The whole content; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// Those of the system.
+    async fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+
+    /// Cuts off what follows the last line break, left there by a crash; the length after it, 0 if there is no
+    /// such file.
+    ///
+    /// # Errors
+    /// Those of the system.
+    async fn mend(&self, path: &Path) -> io::Result<u64>;
+
+    /// The files below `folder`, sorted.
+    ///
+    /// # Errors
+    /// Those of the system.
+    async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+}
+
+/// A bucket to write to.
+#[async_trait]
+pub trait ObjectStore: Send + Sync {
+    /// Stores one object. `Ok` means that it is durable.
+    ///
+    /// # Errors
+    /// Why not, free of secrets.
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Reason>;
 }

@@ -1,0 +1,130 @@
+//! An HTTP destination as a sink: encodes off the runtime, compresses once, exchanges through the transport.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
+use crate::ports::{Compute, Transport, run_on};
+use crate::{
+    Attempt, Body, Encoded, Event, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token,
+};
+
+/// How request bodies are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip with this level, 1 to 9.
+    Gzip(u32),
+    /// zlib, which HTTP calls `deflate`, with this level.
+    Deflate(u32),
+}
+
+impl Compression {
+    /// The value of `Content-Encoding`.
+    #[must_use]
+    pub fn content_encoding(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip(_) => Some("gzip"),
+            Self::Deflate(_) => Some("deflate"),
+        }
+    }
+
+    /// Compresses a body.
+    #[must_use]
+    pub fn encode(self, body: &Body<'_>) -> Vec<u8> {
+        let written = match self {
+            Self::None => return body.flatten(),
+            Self::Gzip(level) => {
+                let out = Vec::with_capacity(body.len() / 6);
+                let mut encoder = GzEncoder::new(out, flate2::Compression::new(level));
+                write_buffered(body, &mut encoder).and_then(|()| encoder.finish())
+            }
+            Self::Deflate(level) => {
+                let out = Vec::with_capacity(body.len() / 6);
+                let mut encoder = ZlibEncoder::new(out, flate2::Compression::new(level));
+                write_buffered(body, &mut encoder).and_then(|()| encoder.finish())
+            }
+        };
+        // Writing to a vector cannot fail; an empty body would be refused, never taken for success.
+        written.unwrap_or_default()
+    }
+}
+
+/// Many small pieces cost the compressor a call each: they are gathered first.
+fn write_buffered(body: &Body<'_>, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    let mut buffered = std::io::BufWriter::with_capacity(32 * 1024, out);
+    body.write_to(&mut buffered)?;
+    buffered.flush()
+}
+
+/// An [`HttpSink`] with what it needs to be a [`Sink`].
+pub struct HttpDestination {
+    sink: Arc<dyn HttpSink>,
+    transport: Arc<dyn Transport>,
+    compute: Arc<dyn Compute>,
+    compression: Compression,
+}
+
+impl HttpDestination {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        sink: Arc<dyn HttpSink>,
+        transport: Arc<dyn Transport>,
+        compute: Arc<dyn Compute>,
+        compression: Compression,
+    ) -> Self {
+        Self { sink, transport, compute, compression }
+    }
+}
+
+#[async_trait]
+impl Sink for HttpDestination {
+    fn encoded_len(&self, event: &Event) -> usize {
+        self.sink.encoded_len(event)
+    }
+
+    fn event_bytes_max(&self) -> Option<usize> {
+        self.sink.event_bytes_max()
+    }
+
+    async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Encoded {
+        let (sink, events, compression) = (Arc::clone(&self.sink), Arc::clone(events), self.compression);
+        let encoded = run_on(&*self.compute, move || {
+            let mut body = Body::new();
+            sink.body(&events, shape, &mut body);
+            Encoded { plain_len: body.len(), bytes: compression.encode(&body).into() }
+        });
+        // A job that died leaves an empty body, which `send` does not take for a batch.
+        encoded.await.unwrap_or_default()
+    }
+
+    async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
+        if encoded.bytes.is_empty() {
+            let why = Reason::new(ReasonCode::Other, "the batch could not be encoded");
+            return Judgement::Unavailable { why, retry_after: None };
+        }
+        let mut head = self.sink.head(attempt);
+        if let Some(encoding) = self.compression.content_encoding() {
+            head.headers.push(("content-encoding", encoding.to_owned()));
+        }
+        match self.transport.exchange(head, encoded.bytes.clone()).await {
+            Ok(answer) => self.sink.judge(events, attempt, &answer),
+            Err(why) => Judgement::Unavailable { why, retry_after: None },
+        }
+    }
+
+    async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
+        let Some((head, body)) = self.sink.confirm(tokens) else {
+            return Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"));
+        };
+        let answer = self.transport.exchange(head, Bytes::from(body)).await?;
+        self.sink.confirmed(tokens, &answer)
+    }
+}
+

@@ -1,0 +1,314 @@
+//! Settlement: which events of a log file a sink has dealt with, exact to the event.
+//!
+//! An event that is dropped without an outcome stays owed: a bug or a panic can cause a redelivery, never a loss.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::ranges::RangeSet;
+use crate::stats::LaneStats;
+
+/// How an event ended at a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// The destination has it.
+    Delivered,
+    /// The destination had it already.
+    Duplicate,
+    /// It is durably stored with the reason why the destination does not take it.
+    DeadLettered,
+    /// It was let go of undelivered: the log file will be fetched again for it.
+    Released,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::Duplicate, Self::DeadLettered, Self::Released];
+
+    /// The value of the label `outcome` of `trailship_sink_events_total`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Duplicate => "duplicate",
+            Self::DeadLettered => "dead_lettered",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// One sink's share of the responsibility for one log file, over all passes that read it.
+#[derive(Clone, Debug)]
+pub struct Share {
+    state: Arc<ShareState>,
+}
+
+#[derive(Debug, Default)]
+struct ShareState {
+    ledger: Mutex<ShareLedger>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct ShareLedger {
+    settled: RangeSet,
+    /// Events handed to the lane and without an outcome yet.
+    open: u64,
+    /// How many events the log file has; known once a reader has seen its good end.
+    total: Option<u64>,
+}
+
+/// What a share says once no event of it is with the lane any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The events with a final outcome.
+    pub settled: RangeSet,
+    /// How many events there are, where a reader has seen the end.
+    pub total: Option<u64>,
+}
+
+impl Account {
+    /// Whether nothing is owed any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.total.is_some_and(|total| self.settled.covers(total))
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Share {
+    /// A share of which everything is owed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: Arc::default() }
+    }
+
+    /// A share of which only `owed` is owed; the rest counts as settled.
+    #[must_use]
+    pub fn owing(owed: &RangeSet) -> Self {
+        let share = Self::new();
+        // Beyond the last range nothing is known; a hand-off always names the end.
+        let end = owed.ranges().last().map_or(0, |r| r.end);
+        let mut ledger = share.lock();
+        ledger.settled = owed.missing(end);
+        ledger.settled.insert(end..u64::MAX);
+        drop(ledger);
+        share
+    }
+
+    /// Notes that the log file has ended well after `total` events.
+    pub fn ended(&self, total: u64) {
+        self.lock().total = Some(total);
+        self.state.changed.notify_waiters();
+    }
+
+    /// Settles events without sending them: those of a part that can never be read.
+    pub fn settle_unread(&self, from: u64) {
+        let mut ledger = self.lock();
+        ledger.settled.insert(from..u64::MAX);
+        ledger.total = Some(from);
+        drop(ledger);
+        self.state.changed.notify_waiters();
+    }
+
+    /// What is settled at the moment.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        let ledger = self.lock();
+        Account { settled: ledger.settled.clone(), total: ledger.total }
+    }
+
+    /// Whether the event at `index` still needs an outcome.
+    #[must_use]
+    pub fn owes(&self, index: u64) -> bool {
+        !self.lock().settled.contains(index)
+    }
+
+    /// Waits until the lane holds no event of this share, and says how it stands.
+    pub async fn idle(&self) -> Account {
+        loop {
+            let changed = self.state.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that no change falls between the two.
+            changed.as_mut().enable();
+            {
+                let ledger = self.lock();
+                if ledger.open == 0 {
+                    return Account { settled: ledger.settled.clone(), total: ledger.total };
+                }
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ShareLedger> {
+        self.state.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, indices: &[u64]) -> Vec<bool> {
+        let mut ledger = self.lock();
+        let owed: Vec<bool> = indices.iter().map(|&index| !ledger.settled.contains(index)).collect();
+        ledger.open += owed.iter().filter(|&&owes| owes).count() as u64;
+        owed
+    }
+
+    fn close(&self, index: u64, settled: bool) {
+        let mut ledger = self.lock();
+        ledger.open = ledger.open.saturating_sub(1);
+        if settled {
+            ledger.settled.insert(index..index + 1);
+        }
+        let idle = ledger.open == 0;
+        drop(ledger);
+        if idle {
+            self.state.changed.notify_waiters();
+        }
+    }
+}
+
+/// What events of one chunk at one lane have in common.
+#[derive(Debug)]
+struct Lot {
+    share: Share,
+    stats: Arc<LaneStats>,
+    bytes: u64,
+}
+
+impl Drop for Lot {
+    fn drop(&mut self) {
+        self.stats.held_sub(self.bytes);
+    }
+}
+
+/// The duty to give one event an outcome. Dropped without one, the event stays owed.
+#[must_use = "a dropped duty is a released event"]
+#[derive(Debug)]
+pub struct Owed {
+    lot: Arc<Lot>,
+    index: u64,
+    done: bool,
+}
+
+impl Owed {
+    /// Opens the duties for those of `indices` that the share still owes; `None` for each that is settled.
+    ///
+    /// `bytes` is the memory that they keep alive together, for the lane's account.
+    pub(crate) fn open(share: &Share, stats: &Arc<LaneStats>, indices: &[u64], bytes: u64) -> Vec<Option<Self>> {
+        let owed = share.open(indices);
+        stats.held_add(bytes);
+        stats.offer(owed.iter().filter(|&&owes| owes).count() as u64);
+        let lot = Arc::new(Lot { share: share.clone(), stats: Arc::clone(stats), bytes });
+        let duty = |(owes, &index): (bool, &u64)| owes.then(|| Self { lot: Arc::clone(&lot), index, done: false });
+        owed.into_iter().zip(indices).map(duty).collect()
+    }
+
+    /// Gives the event its outcome.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.done = true;
+        self.lot.stats.outcome(outcome, 1);
+        self.lot.share.close(self.index, outcome != Outcome::Released);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if !self.done {
+            self.finish(Outcome::Released);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn open(share: &Share, stats: &Arc<LaneStats>, indices: &[u64]) -> Vec<Owed> {
+        Owed::open(share, stats, indices, 10).into_iter().flatten().collect()
+    }
+
+    #[tokio::test]
+    async fn a_share_closes_when_every_event_is_settled_and_the_end_was_seen() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        let duties = open(&share, &stats, &[0, 1, 2]);
+        duties.into_iter().for_each(|duty| duty.settle(Outcome::Delivered));
+        assert!(!share.idle().await.is_closed(), "the end was not seen yet");
+        share.ended(3);
+        assert!(share.idle().await.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_duty_leaves_exactly_its_event_owed() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        let mut duties = open(&share, &stats, &[0, 1, 2]);
+        drop(duties.remove(1));
+        duties.into_iter().for_each(|duty| duty.settle(Outcome::Duplicate));
+        share.ended(3);
+        let account = share.idle().await;
+        assert!(!account.is_closed());
+        assert_eq!(account.settled.missing(3).ranges(), [1..2]);
+        assert_eq!((stats.count(Outcome::Released), stats.count(Outcome::Duplicate)), (1, 2));
+        let again = open(&share, &stats, &[0, 1, 2]);
+        assert_eq!(again.len(), 1, "the second pass opens only what is owed");
+        again.into_iter().for_each(|duty| duty.settle(Outcome::DeadLettered));
+        assert!(share.idle().await.is_closed());
+        assert_eq!(stats.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_panicking_task_releases_its_events() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        let duties = open(&share, &stats, &[0]);
+        share.ended(1);
+        #[allow(clippy::panic)]
+        let task = tokio::spawn(async move {
+            let _held = duties;
+            panic!("deliberate");
+        });
+        assert!(task.await.is_err());
+        assert!(!share.idle().await.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_share_waits_while_an_event_is_with_the_lane() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        let duties = open(&share, &stats, &[0]);
+        share.ended(1);
+        let waiting = tokio::spawn({
+            let share = share.clone();
+            async move { share.idle().await.is_closed() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        duties.into_iter().for_each(|duty| duty.settle(Outcome::Delivered));
+        assert!(waiting.await.unwrap());
+    }
+
+    #[test]
+    fn a_share_that_owes_ranges_opens_only_those() {
+        let share = Share::owing(&RangeSet::from_ranges([2..4, 7..8]));
+        let owed: Vec<u64> = (0..20).filter(|&index| share.owes(index)).collect();
+        assert_eq!(owed, [2, 3, 7]);
+    }
+
+    #[test]
+    fn the_lane_s_memory_is_given_back_with_the_last_duty() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        let mut duties = open(&share, &stats, &[0, 1]);
+        assert_eq!(stats.held_bytes(), 10);
+        duties.pop().unwrap().settle(Outcome::Delivered);
+        assert_eq!(stats.held_bytes(), 10);
+        duties.pop().unwrap().settle(Outcome::Delivered);
+        assert_eq!(stats.held_bytes(), 0);
+    }
+}

@@ -1,0 +1,326 @@
+//! The agent: puts the parts of a checked configuration together and runs them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use sinks::destinations::Additions;
+use sinks::ports::{Clock, Compute, Files, Random};
+use sinks::{
+    BatchConfig, Budget, ConsoleSink, DeadLetterStore, FileDeadLetters, FileSink, HttpDestination, Lane,
+    LaneConfig, LanePorts, LineFormat, NoDeadLetters, ObjectDeadLetters, RetryConfig, Sink,
+};
+use tokio::sync::Semaphore;
+
+use crate::aws::Aws;
+use crate::config::{Config, DeadLetter, Http, SinkConfig, SinkKind, Source, SourceKind};
+use crate::lanes::Lanes;
+use crate::meter::{LaneMeter, SourceMeter};
+use crate::objects::S3Bucket;
+use crate::ports::{HttpTransport, LocalFiles, SystemClock, SystemRandom, TransportSettings, Workers};
+use crate::sources::Stop;
+use crate::sources::directory::DirectorySource;
+use crate::sources::leases::Leases;
+use crate::sources::sqs::SqsSource;
+use crate::telemetry::Metrics;
+use crate::worker::{Owed, Plan, ReadSettings};
+
+/// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
+const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
+
+/// Log files of a folder that are read at once.
+const FOLDER_SLOTS: usize = 4;
+
+/// Everything that runs.
+pub struct App {
+    pub config: Arc<Config>,
+    pub plan: Arc<Plan>,
+    pub metrics: Arc<Metrics>,
+    pub identities: BTreeMap<String, Arc<Aws>>,
+    pub files: Arc<dyn Files>,
+    /// Where each sink's events go, for display.
+    pub endpoints: Vec<Vec<String>>,
+}
+
+impl App {
+    /// Builds everything but the sources.
+    ///
+    /// # Errors
+    /// If a file that the configuration names cannot be read, or the system has no threads.
+    pub async fn build(config: Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let compute: Arc<dyn Compute> = Arc::new(Workers::start(threads).context("worker threads")?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let files: Arc<dyn Files> = Arc::new(LocalFiles);
+        let identities = load_identities(&config).await;
+        let dead_letters = dead_letters(&config, &files, &random, &identities)?;
+        let budget = Budget::new(config.agent.memory_budget);
+        let part = budget.total_bytes() / config.sinks.len().max(1) as u64;
+        let mut lanes = Vec::new();
+        let mut endpoints = Vec::new();
+        let ports = SinkPorts { compute: &compute, clock: &clock, random: &random, files: &files };
+        for sink in &config.sinks {
+            let (made, shown) = make_sink(sink, &ports).with_context(|| format!("sinks.{}", sink.name))?;
+            let observer = Arc::new(LaneMeter::new(&sink.name, Arc::clone(&metrics), Arc::clone(&clock)));
+            let lane_ports = LanePorts {
+                clock: Arc::clone(&clock),
+                random: Arc::clone(&random),
+                dead_letters: Arc::clone(&dead_letters),
+                observer,
+            };
+            lanes.push(Arc::new(Lane::start(lane_config(sink, part), made, lane_ports)));
+            endpoints.push(shown);
+        }
+        let plan = Plan {
+            settings: read_settings(&config),
+            lanes: Arc::new(Lanes::new(lanes, budget, Arc::clone(&clock))),
+            compute,
+            clock,
+            random,
+            dead_letters,
+            required: config.sinks.iter().map(|sink| sink.required).collect(),
+            owed: Owed::new(config.sinks.len()),
+        };
+        Ok(Self { config: Arc::new(config), plan: Arc::new(plan), metrics, identities, files, endpoints })
+    }
+
+    /// Runs all sources until `stop`, then ends within the configured grace.
+    ///
+    /// # Errors
+    /// If a source cannot start.
+    pub async fn run(&self, stop: Stop) -> anyhow::Result<()> {
+        let (finish, finished) = Stop::pair();
+        let mut running = Vec::new();
+        for source in &self.config.sources {
+            running.push(self.start_source(source, &stop, &finished).await?);
+        }
+        stop.asked().await;
+        let grace = self.config.agent.shutdown_grace.saturating_sub(ACKNOWLEDGE_TIME).max(Duration::from_millis(500));
+        tracing::info!(code = "stopping", grace_seconds = grace.as_secs(), "finishing what has begun");
+        self.plan.lanes.finish(grace).await;
+        // What the lanes settled last is acknowledged; then the rest is handed back.
+        let acknowledged = async {
+            while running.iter().any(|task| !task.is_finished()) && self.is_settling() {
+                self.plan.clock.sleep(Duration::from_millis(50)).await;
+            }
+            self.plan.clock.sleep(Duration::from_millis(200)).await;
+        };
+        tokio::select! {
+            () = acknowledged => {}
+            () = self.plan.clock.sleep(Duration::from_secs(2)) => {}
+        }
+        let _ = finish.send(true);
+        for task in running {
+            tokio::select! {
+                _ = task => {}
+                () = self.plan.clock.sleep(ACKNOWLEDGE_TIME) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether events are still with a lane.
+    fn is_settling(&self) -> bool {
+        self.plan.lanes.all().iter().any(|lane| lane.stats().in_flight() > 0)
+    }
+
+    async fn start_source(
+        &self,
+        source: &Source,
+        stop: &Stop,
+        finished: &Stop,
+    ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+        let meter = Arc::new(SourceMeter::new(source.name.clone(), &self.config, Arc::clone(&self.metrics), Arc::clone(&self.plan.clock)));
+        let (stop, finished) = (stop.clone(), finished.clone());
+        match &source.kind {
+            SourceKind::Sqs(sqs) => {
+                let aws = self.identities.get(&sqs.aws).ok_or_else(|| anyhow!("no AWS identity `{}`", sqs.aws))?;
+                let client = aws.sqs(&sqs.queue_url, sqs.region.as_deref());
+                let leases = Leases::start(
+                    client.clone(),
+                    sqs.queue_url.clone(),
+                    sqs.visibility_timeout,
+                    Arc::clone(&self.plan.clock),
+                    meter.clone(),
+                );
+                let source = Arc::new(SqsSource {
+                    name: source.name.clone(),
+                    config: sqs.clone(),
+                    filter: source.filter.clone(),
+                    labels: source.labels.clone(),
+                    client,
+                    identities: self.identities.clone(),
+                    plan: Arc::clone(&self.plan),
+                    meter,
+                    leases,
+                    slots: Arc::new(Semaphore::new(sqs.fetch_concurrency)),
+                });
+                Ok(tokio::spawn(source.run(stop, finished)))
+            }
+            SourceKind::Directory(directory) => {
+                let done_path = self.config.agent.state_dir.join(format!("directory-{}.ndjson", source.name));
+                let source = Arc::new(DirectorySource {
+                    name: source.name.clone(),
+                    config: directory.clone(),
+                    filter: source.filter.clone(),
+                    labels: source.labels.clone(),
+                    plan: Arc::clone(&self.plan),
+                    meter,
+                    files: Arc::clone(&self.files),
+                    done_path,
+                    slots: Arc::new(Semaphore::new(FOLDER_SLOTS)),
+                });
+                Ok(tokio::spawn(source.run(stop, finished)))
+            }
+        }
+    }
+}
+
+fn read_settings(config: &Config) -> ReadSettings {
+    let limits = &config.agent.limits;
+    let usize_of = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    ReadSettings {
+        limits: cloudtrail::Limits {
+            inflated_bytes_max: limits.log_file_bytes,
+            ratio_max: limits.ratio,
+            event_bytes_max: usize_of(limits.event_bytes),
+            depth_max: limits.depth,
+            ..cloudtrail::Limits::default()
+        },
+        fronts: Arc::new(cloudtrail::ConsoleFrontEnds::new(config.agent.console_front_ends.clone())),
+        ..ReadSettings::default()
+    }
+}
+
+/// The identities that something in the configuration uses.
+async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
+    let mut used: Vec<&str> = Vec::new();
+    for source in &config.sources {
+        if let SourceKind::Sqs(sqs) = &source.kind {
+            used.push(&sqs.aws);
+            used.extend(sqs.buckets.iter().map(|bucket| bucket.aws.as_str()));
+        }
+    }
+    if let Some(DeadLetter::S3 { aws, .. }) = &config.dead_letter {
+        used.push(aws);
+    }
+    let mut identities = BTreeMap::new();
+    for (name, identity) in &config.aws {
+        if used.contains(&name.as_str()) {
+            identities.insert(name.clone(), Arc::new(Aws::load(identity).await));
+        }
+    }
+    identities
+}
+
+fn dead_letters(
+    config: &Config,
+    files: &Arc<dyn Files>,
+    random: &Arc<dyn Random>,
+    identities: &BTreeMap<String, Arc<Aws>>,
+) -> anyhow::Result<Arc<dyn DeadLetterStore>> {
+    Ok(match &config.dead_letter {
+        None => Arc::new(NoDeadLetters),
+        Some(DeadLetter::File { path, .. }) => Arc::new(FileDeadLetters::new(Arc::clone(files), path)),
+        Some(DeadLetter::S3 { bucket, prefix, region, aws }) => {
+            let aws = identities.get(aws).ok_or_else(|| anyhow!("no AWS identity `{aws}`"))?;
+            let store = S3Bucket { client: aws.s3(region.as_deref()), bucket: bucket.clone() };
+            Arc::new(ObjectDeadLetters::new(Arc::new(store), Arc::clone(random), prefix))
+        }
+    })
+}
+
+/// The ports that a sink may need.
+pub struct SinkPorts<'a> {
+    pub compute: &'a Arc<dyn Compute>,
+    pub clock: &'a Arc<dyn Clock>,
+    pub random: &'a Arc<dyn Random>,
+    pub files: &'a Arc<dyn Files>,
+}
+
+/// The sink of a configuration, and where its events go, for display.
+fn make_sink(sink: &SinkConfig, ports: &SinkPorts<'_>) -> anyhow::Result<(Arc<dyn Sink>, Vec<String>)> {
+    let format =
+        LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
+    Ok(match &sink.kind {
+        SinkKind::File(file) => {
+            let made = FileSink::new(
+                format,
+                &file.path,
+                file.rotate_bytes,
+                file.rotate_age,
+                Arc::clone(ports.files),
+                Arc::clone(ports.compute),
+                Arc::clone(ports.clock),
+            );
+            (Arc::new(made), vec![shown(&file.path)])
+        }
+        SinkKind::Console => {
+            let made = ConsoleSink::new(format, Arc::clone(ports.compute), std::io::stdout());
+            (Arc::new(made), vec!["standard output".to_owned()])
+        }
+        SinkKind::Http(http, _) => {
+            let built = sink.build(ports.random.next())?.ok_or_else(|| anyhow!("not an HTTP sink"))?;
+            let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| host_of(url)).collect();
+            let transport = HttpTransport::new(&transport_settings(http), &hosts).map_err(|error| anyhow!(error))?;
+            let made = HttpDestination::new(
+                built.sink,
+                Arc::new(transport),
+                Arc::clone(ports.compute),
+                http.compression,
+                Arc::clone(ports.clock),
+            );
+            (Arc::new(made), built.endpoints)
+        }
+    })
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn host_of(url: &str) -> Option<String> {
+    reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned)
+}
+
+/// How an HTTP sink is reached.
+pub fn transport_settings(http: &Http) -> TransportSettings {
+    TransportSettings {
+        timeout: http.timeout,
+        connect_timeout: http.connect_timeout,
+        idle_max: http.idle_connection_max,
+        proxy: http.proxy.as_ref().map(|proxy| proxy.expose().to_owned()),
+        ca_file: http.tls.ca_file.clone(),
+        identity: http.tls.cert_file.clone().zip(http.tls.key_file.clone()),
+        server_name: http.tls.server_name.clone(),
+        insecure_skip_verify: http.tls.insecure_skip_verify,
+    }
+}
+
+fn lane_config(sink: &SinkConfig, memory_part: u64) -> LaneConfig {
+    let ack_timeout = match &sink.kind {
+        SinkKind::Http(http, _) => http.ack_timeout,
+        _ => Duration::from_secs(1),
+    };
+    LaneConfig {
+        name: sink.name.clone(),
+        sink_type: sink.type_name.clone(),
+        batch: BatchConfig {
+            bytes_max: usize::try_from(sink.batch.max_bytes).unwrap_or(usize::MAX),
+            events_max: sink.batch.max_events as usize,
+            age_max: sink.batch.max_age,
+        },
+        retry: RetryConfig {
+            initial: sink.retry.initial,
+            max: sink.retry.max,
+            give_up_after: sink.retry.give_up_after,
+        },
+        concurrency_min: sink.concurrency.min as usize,
+        concurrency_max: sink.concurrency.max as usize,
+        ack_timeout,
+        memory_part,
+    }
+}

@@ -1,0 +1,166 @@
+//! AWS clients: one configuration an identity, one S3 client a region, made once.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::tls;
+
+use crate::config::AwsIdentity;
+
+/// An error and its causes in one line, for a person.
+pub fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// One named identity of the configuration.
+pub struct Aws {
+    identity: AwsIdentity,
+    base: SdkConfig,
+    s3: Mutex<HashMap<String, aws_sdk_s3::Client>>,
+}
+
+impl Aws {
+    /// Loads the SDK's configuration for an identity; credentials are fetched when they are first needed.
+    pub async fn load(identity: &AwsIdentity) -> Self {
+        let base = load_base(identity).await;
+        let base = assume(identity, base).await;
+        Self { identity: identity.clone(), base, s3: Mutex::default() }
+    }
+
+    /// The region that applies where nothing else says.
+    pub fn region(&self) -> Option<String> {
+        self.base.region().map(ToString::to_string)
+    }
+
+    /// A client for S3 in `region`, or in the identity's own.
+    pub fn s3(&self, region: Option<&str>) -> aws_sdk_s3::Client {
+        let region = region.map(str::to_owned).or_else(|| self.region()).unwrap_or_default();
+        let mut clients = self.s3.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let mut config = aws_sdk_s3::config::Builder::from(&self.base);
+            if !region.is_empty() {
+                config = config.region(Region::new(region.clone()));
+            }
+            if let Some(endpoint) = &self.identity.endpoints.s3 {
+                config = config.endpoint_url(endpoint).force_path_style(true);
+            } else if std::env::var_os("AWS_ENDPOINT_URL_S3").or_else(|| std::env::var_os("AWS_ENDPOINT_URL")).is_some() {
+                config = config.force_path_style(true);
+            }
+            aws_sdk_s3::Client::from_conf(config.build())
+        };
+        clients.entry(region.clone()).or_insert_with(make).clone()
+    }
+
+    /// A client for the queue at `url`: its region is the one in the URL, where it has one.
+    pub fn sqs(&self, url: &str, region: Option<&str>) -> aws_sdk_sqs::Client {
+        let mut config = aws_sdk_sqs::config::Builder::from(&self.base);
+        if let Some(region) = region.map(str::to_owned).or_else(|| queue_region(url)) {
+            config = config.region(Region::new(region));
+        }
+        if let Some(endpoint) = &self.identity.endpoints.sqs {
+            config = config.endpoint_url(endpoint);
+        }
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
+    /// The configuration itself, for what is not S3 or SQS.
+    pub fn config(&self) -> &SdkConfig {
+        &self.base
+    }
+}
+
+/// The region in a queue's URL: `https://sqs.eu-west-1.amazonaws.com/…`.
+fn queue_region(url: &str) -> Option<String> {
+    let host = url.split("://").nth(1)?.split('/').next()?;
+    let mut parts = host.split('.');
+    let service = parts.next()?;
+    let region = parts.next()?;
+    let aws = parts.next().is_some_and(|part| part == "amazonaws" || part == "api");
+    ((service == "sqs" || service == "sqs-fips") && aws).then(|| region.to_owned())
+}
+
+async fn load_base(identity: &AwsIdentity) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(Duration::from_secs(60))
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http_client(identity.proxy.as_ref().map(|proxy| proxy.expose())))
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(4));
+    if let Some(region) = &identity.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &identity.profile {
+        loader = loader.profile_name(profile);
+    }
+    if identity.use_fips {
+        loader = loader.use_fips(true);
+    }
+    if identity.use_dualstack {
+        loader = loader.use_dual_stack(true);
+    }
+    loader.load().await
+}
+
+/// The role of the identity, where it has one.
+async fn assume(identity: &AwsIdentity, base: SdkConfig) -> SdkConfig {
+    let Some(role) = &identity.assume_role else { return base };
+    let session = role.session_name.clone().unwrap_or_else(|| "trailship".to_owned());
+    let mut sts = base.clone().into_builder();
+    if let Some(endpoint) = &identity.endpoints.sts {
+        sts = sts.endpoint_url(endpoint);
+    }
+    let mut builder = aws_config::sts::AssumeRoleProvider::builder(&role.arn).configure(&sts.build()).session_name(session);
+    if let Some(region) = base.region() {
+        builder = builder.region(region.clone());
+    }
+    if let Some(id) = &role.external_id {
+        builder = builder.external_id(id);
+    }
+    let provider = builder.build().await;
+    let credentials = aws_sdk_sqs::config::SharedCredentialsProvider::new(provider);
+    base.into_builder().credentials_provider(credentials).build()
+}
+
+fn http_client(proxy: Option<&str>) -> aws_sdk_sqs::config::SharedHttpClient {
+    use aws_smithy_http_client::{Builder, Connector, proxy::ProxyConfig};
+    let proxy = match proxy {
+        Some(url) => ProxyConfig::all(url).unwrap_or_else(|_| ProxyConfig::from_env()),
+        None => ProxyConfig::from_env(),
+    };
+    Builder::new().build_with_connector_fn(move |settings, _| {
+        let mut connector = Connector::builder()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .proxy_config(proxy.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.build()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::queue_region;
+
+    #[test]
+    fn the_queue_s_region_is_read_from_its_url() {
+        assert_eq!(queue_region("https://sqs.eu-west-1.amazonaws.com/1/q").as_deref(), Some("eu-west-1"));
+        assert_eq!(queue_region("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(), Some("cn-north-1"));
+        assert_eq!(queue_region("http://127.0.0.1:9324/000000000000/q"), None);
+    }
+}

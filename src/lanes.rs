@@ -1,0 +1,74 @@
+//! All lanes together, and the memory that they share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sinks::ports::Clock;
+use sinks::{Budget, Charge, Lane};
+
+/// How long memory may be short until a lane that holds too much of it has to let go.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The lanes of all sinks, in the order of the configuration.
+pub struct Lanes {
+    lanes: Vec<Arc<Lane>>,
+    budget: Budget,
+    clock: Arc<dyn Clock>,
+}
+
+impl Lanes {
+    /// Puts lanes together; each one's part of `budget` is in its configuration.
+    #[must_use]
+    pub fn new(lanes: Vec<Arc<Lane>>, budget: Budget, clock: Arc<dyn Clock>) -> Self {
+        Self { lanes, budget, clock }
+    }
+
+    /// The lanes.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Lane>] {
+        &self.lanes
+    }
+
+    /// The memory budget.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The lane of the sink with that name.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.config().name == name)
+    }
+
+    /// Waits for memory. While it is short, open batches close, and a lane that holds more than its part while
+    /// another could go on lets go of what it has queued.
+    pub async fn charge(&self, bytes: u64) -> Charge {
+        loop {
+            if let Some(charge) = self.budget.charge(bytes, PATIENCE).await {
+                return charge;
+            }
+            self.relieve();
+        }
+    }
+
+    fn relieve(&self) {
+        for lane in &self.lanes {
+            lane.flush();
+        }
+        let part = |lane: &Lane| lane.config().memory_part;
+        let somebody_waits = self
+            .lanes
+            .iter()
+            .any(|lane| lane.health().state().is_open() && lane.stats().held_bytes() < part(lane) / 4);
+        if somebody_waits {
+            self.lanes.iter().filter(|lane| lane.is_over_its_part()).for_each(|lane| lane.shed());
+        }
+    }
+
+    /// Ends all lanes at once, each within `grace`.
+    pub async fn finish(&self, grace: Duration) {
+        let ends = self.lanes.iter().map(|lane| lane.finish(grace, &*self.clock));
+        futures_util::future::join_all(ends).await;
+    }
+}

@@ -1,0 +1,175 @@
+//! The local file system, with everything made durable before it is called done.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sinks::ports::Files;
+
+/// The local file system. New files can be read by their owner alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalFiles;
+
+#[async_trait]
+impl Files for LocalFiles {
+    async fn append(&self, path: &Path, bytes: Bytes) -> io::Result<u64> {
+        let path = path.to_owned();
+        blocking(move || {
+            let is_new = !path.exists();
+            if is_new {
+                create_folder(&path)?;
+            }
+            let mut file = private(OpenOptions::new().append(true).create(true)).open(&path)?;
+            file.write_all(&bytes)?;
+            file.sync_data()?;
+            if is_new {
+                sync_folder(&path)?;
+            }
+            Ok(file.metadata()?.len())
+        })
+        .await
+    }
+
+    async fn replace(&self, path: &Path, bytes: Bytes) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || {
+            create_folder(&path)?;
+            let mut name = path.file_name().unwrap_or_default().to_owned();
+            name.push(".new");
+            let new = path.with_file_name(name);
+            let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&new)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)?;
+            sync_folder(&path)
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || {
+            std::fs::rename(&from, &to)?;
+            sync_folder(&to)
+        })
+        .await
+    }
+
+    async fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let path = path.to_owned();
+        blocking(move || match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn mend(&self, path: &Path) -> io::Result<u64> {
+        let path = path.to_owned();
+        blocking(move || match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => cut_torn_line(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let folder = folder.to_owned();
+        blocking(move || {
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+            let mut found = Vec::new();
+            for entry in std::fs::read_dir(&folder)? {
+                found.push(entry?.path());
+            }
+            found.sort();
+            Ok(found)
+        })
+        .await
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place where files are touched")]
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the entry of `path` in its folder durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Cuts a file behind its last line break; the new length.
+fn cut_torn_line(mut file: File) -> io::Result<u64> {
+    const BLOCK: u64 = 64 * 1024;
+    let len = file.metadata()?.len();
+    let mut end = len;
+    let mut keep = 0;
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        let mut block = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        io::Read::by_ref(&mut file).take(end - start).read_to_end(&mut block)?;
+        if let Some(at) = block.iter().rposition(|&byte| byte == b'\n') {
+            keep = start + at as u64 + 1;
+            break;
+        }
+        end = start;
+    }
+    if keep < len {
+        file.set_len(keep)?;
+        file.sync_all()?;
+    }
+    Ok(keep)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_torn_last_line_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/events.ndjson");
+        let files = LocalFiles;
+        assert_eq!(files.mend(&path).await.unwrap(), 0);
+        assert_eq!(files.append(&path, Bytes::from_static(b"one\ntwo\n")).await.unwrap(), 8);
+        files.append(&path, vec![b'x'; 200_000].into()).await.unwrap();
+        assert_eq!(files.mend(&path).await.unwrap(), 8);
+        assert_eq!(files.read(&path).await.unwrap().unwrap(), b"one\ntwo\n");
+        assert_eq!(files.mend(&path).await.unwrap(), 8, "a whole file stays as it is");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_it_writes_can_be_read_by_the_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["appended", "replaced"] {
+            let path = folder.path().join(name);
+            match name {
+                "appended" => LocalFiles.append(&path, Bytes::from_static(b"x")).await.map(|_| ()).unwrap(),
+                _ => LocalFiles.replace(&path, Bytes::from_static(b"x")).await.unwrap(),
+            }
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Where a log file's bytes come from: S3, a local file, or a message itself.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
+
+/// Which version of the object is read; what goes on later has to be the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// S3 version id.
+    pub version_id: Option<String>,
+    /// ETag without quotes.
+    pub etag: Option<String>,
+}
+
+/// Why bytes cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Worth another try soon: reset, short, slow, throttled, 5xx.
+    #[error("interrupted: {0}")]
+    Interrupted(String),
+    /// There is no such object (any more, or yet).
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// Permissions of the bucket, the object or its key.
+    #[error("access denied: {0}")]
+    Denied(String),
+    /// The object is another one than the one begun.
+    #[error("changed while it was read: {0}")]
+    Changed(String),
+}
+
+/// Bytes as they arrive.
+#[async_trait]
+pub trait Stream: Send {
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, FetchError>;
+}
+
+/// An opened log file.
+pub struct Opened {
+    /// From the asked position on.
+    pub stream: Box<dyn Stream>,
+    /// What it is.
+    pub version: Version,
+    /// Bytes that are to come.
+    pub len: Option<u64>,
+}
+
+/// A log file that can be opened, again and again.
+#[async_trait]
+pub trait Fetch: Send + Sync {
+    /// Opens it at the byte `from`; `pinned` is the version that it has to be.
+    ///
+    /// # Errors
+    /// By what the caller does about it.
+    async fn open(&self, from: u64, pinned: &Version) -> Result<Opened, FetchError>;
+}
+
+/// An object in S3.
+pub struct S3Object {
+    /// A client for the bucket's region.
+    pub client: aws_sdk_s3::Client,
+    /// The bucket.
+    pub bucket: String,
+    /// The key, decoded.
+    pub key: String,
+    /// The other decoding of the key, tried where there is no such object.
+    pub key_alternative: Option<String>,
+    /// The account that has to own the bucket.
+    pub expected_owner: Option<String>,
+}
+
+#[async_trait]
+impl Fetch for S3Object {
+    async fn open(&self, from: u64, pinned: &Version) -> Result<Opened, FetchError> {
+        match (self.get(&self.key, from, pinned).await, &self.key_alternative) {
+            (Err(FetchError::NotFound(_)), Some(other)) if from == 0 => self.get(other, from, pinned).await,
+            (result, _) => result,
+        }
+    }
+}
+
+impl S3Object {
+    async fn get(&self, key: &str, from: u64, pinned: &Version) -> Result<Opened, FetchError> {
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_version_id(pinned.version_id.clone())
+            .set_expected_bucket_owner(self.expected_owner.clone())
+            .set_if_match(pinned.etag.as_ref().map(|etag| format!("\"{etag}\"")))
+            .set_range((from > 0).then(|| format!("bytes={from}-")));
+        let answer = request.send().await.map_err(|error| self.judge(key, &error))?;
+        let etag = answer.e_tag().map(|etag| etag.trim_matches('"').to_owned());
+        let version_id = answer.version_id().filter(|id| *id != "null").map(str::to_owned);
+        let len = answer.content_length().and_then(|len| u64::try_from(len).ok());
+        let stream = S3Stream { body: answer.body, name: format!("s3://{}/{key}", self.bucket) };
+        Ok(Opened { stream: Box::new(stream), version: Version { version_id, etag }, len })
+    }
+
+    /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    fn judge(&self, key: &str, error: &SdkError<GetObjectError>) -> FetchError {
+        let name = format!("s3://{}/{key}", self.bucket);
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = error.code().unwrap_or_default();
+        let text = match status {
+            Some(status) => format!("{name}: {code} (HTTP {status}) {}", error.message().unwrap_or_default()),
+            None => format!("{name}: {}", crate::aws::describe(error)),
+        };
+        match (status, code) {
+            (_, "NoSuchKey" | "NoSuchVersion") | (Some(404 | 405), _) => FetchError::NotFound(text),
+            (Some(412), _) => FetchError::Changed(text),
+            (_, "RequestTimeTooSkewed" | "ExpiredToken" | "RequestTimeout") => FetchError::Interrupted(text),
+            (Some(400 | 401 | 403), _) | (_, "NoSuchBucket") => FetchError::Denied(text),
+            _ => FetchError::Interrupted(text),
+        }
+    }
+}
+
+struct S3Stream {
+    body: aws_sdk_s3::primitives::ByteStream,
+    name: String,
+}
+
+#[async_trait]
+impl Stream for S3Stream {
+    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let next = self.body.try_next().await;
+        next.map_err(|error| FetchError::Interrupted(format!("{}: {}", self.name, crate::aws::describe(&error))))
+    }
+}
+
+/// A local file.
+pub struct LocalFile {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+#[async_trait]
+impl Fetch for LocalFile {
+    async fn open(&self, from: u64, _pinned: &Version) -> Result<Opened, FetchError> {
+        let judge = |error: std::io::Error| {
+            let text = format!("{}: {error}", self.path.display());
+            match error.kind() {
+                std::io::ErrorKind::NotFound => FetchError::NotFound(text),
+                std::io::ErrorKind::PermissionDenied => FetchError::Denied(text),
+                _ => FetchError::Interrupted(text),
+            }
+        };
+        let mut file = tokio::fs::File::open(&self.path).await.map_err(judge)?;
+        let len = file.metadata().await.map_err(judge)?.len();
+        if from > 0 {
+            use tokio::io::AsyncSeekExt as _;
+            file.seek(std::io::SeekFrom::Start(from)).await.map_err(judge)?;
+        }
+        let name = self.path.display().to_string();
+        Ok(Opened {
+            stream: Box::new(LocalStream { file, name }),
+            version: Version::default(),
+            len: Some(len.saturating_sub(from)),
+        })
+    }
+}
+
+struct LocalStream {
+    file: tokio::fs::File,
+    name: String,
+}
+
+#[async_trait]
+impl Stream for LocalStream {
+    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let mut part = vec![0; 64 * 1024];
+        let read = self.file.read(&mut part).await;
+        let len = read.map_err(|error| FetchError::Interrupted(format!("{}: {error}", self.name)))?;
+        part.truncate(len);
+        Ok((len > 0).then(|| part.into()))
+    }
+}
+
+/// A log file that came inside its message.
+pub struct Inline {
+    /// All of it.
+    pub document: Bytes,
+}
+
+#[async_trait]
+impl Fetch for Inline {
+    async fn open(&self, from: u64, _pinned: &Version) -> Result<Opened, FetchError> {
+        let start = usize::try_from(from).unwrap_or(usize::MAX).min(self.document.len());
+        let rest = self.document.slice(start..);
+        let len = Some(rest.len() as u64);
+        Ok(Opened { stream: Box::new(InlineStream { rest: Some(rest) }), version: Version::default(), len })
+    }
+}
+
+struct InlineStream {
+    rest: Option<Bytes>,
+}
+
+#[async_trait]
+impl Stream for InlineStream {
+    async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        Ok(self.rest.take().filter(|rest| !rest.is_empty()))
+    }
+}
