@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::text::unescape;
+
 /// The fields of an event that are noted while it is split off.
 ///
 /// A field that is absent or JSON `null` has no span. Where a key stands twice, the last one counts.
@@ -240,18 +242,5 @@ impl<'a> EventRef<'a> {
 
     fn range_usize(&self) -> Range<usize> {
         self.spans.range.start as usize..self.spans.range.end as usize
-    }
-}
-
-/// The text of a JSON string's content.
-fn unescape(raw: &[u8]) -> String {
-    let mut quoted = Vec::with_capacity(raw.len() + 2);
-    quoted.push(b'"');
-    quoted.extend_from_slice(raw);
-    quoted.push(b'"');
-    match serde_json::from_slice::<String>(&quoted) {
-        Ok(text) => text,
-        // Lone surrogates are the one thing that valid JSON text may hold and a string may not.
-        Err(_) => String::from_utf8_lossy(raw).replace("\\u", "\u{fffd}u"),
     }
 }
