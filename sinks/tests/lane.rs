@@ -1,0 +1,542 @@
+//! A lane from offered events to settled ones, with a scripted destination and virtual time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cloudtrail::{Field, Limits, LogFileReader};
+use sinks::{
+    Attempt, BatchConfig, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, LaneState, LogFile, Outcome,
+    Parcel, ParcelMaker, Reason, ReasonCode, RetryConfig, Shape, Share, Sink, Token, Unobserved, Verdict, Via,
+};
+use testkit::ports::{MemoryDeadLetters, SeededRandom, SimulatedClock};
+
+type Answer = Box<dyn Fn(&[String], &Attempt) -> Judgement + Send + Sync>;
+
+/// A destination that answers as a test says.
+struct Scripted {
+    answer: Mutex<Answer>,
+    sends: Mutex<Vec<Vec<String>>>,
+    delay: Mutex<Duration>,
+    confirmed: Mutex<BTreeSet<u64>>,
+    event_bytes_max: Option<usize>,
+}
+
+impl Scripted {
+    fn new(answer: impl Fn(&[String], &Attempt) -> Judgement + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            answer: Mutex::new(Box::new(answer)),
+            sends: Mutex::default(),
+            delay: Mutex::default(),
+            confirmed: Mutex::default(),
+            event_bytes_max: None,
+        })
+    }
+
+    fn now(&self, answer: impl Fn(&[String], &Attempt) -> Judgement + Send + Sync + 'static) {
+        *self.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    fn requests(&self) -> usize {
+        self.sends.lock().unwrap().len()
+    }
+}
+
+#[async_trait]
+impl Sink for Scripted {
+    fn encoded_len(&self, event: &Event) -> usize {
+        event.bytes().len()
+    }
+
+    fn event_bytes_max(&self) -> Option<usize> {
+        self.event_bytes_max
+    }
+
+    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Encoded {
+        Encoded { plain_len: events.iter().map(|event| event.bytes().len()).sum(), ..Encoded::default() }
+    }
+
+    async fn send(&self, events: &[Event], _encoded: &Encoded, attempt: &Attempt) -> Judgement {
+        let delay = *self.delay.lock().unwrap();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let ids: Vec<String> = events.iter().map(|e| e.text(Field::EventId).unwrap().into_owned()).collect();
+        self.sends.lock().unwrap().push(ids.clone());
+        (self.answer.lock().unwrap())(&ids, attempt)
+    }
+
+    async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
+        let confirmed = self.confirmed.lock().unwrap();
+        Ok(tokens.iter().map(|token| confirmed.contains(&token.id)).collect())
+    }
+}
+
+struct Bench {
+    sink: Arc<Scripted>,
+    letters: Arc<MemoryDeadLetters>,
+    lane: Lane,
+    share: Share,
+}
+
+fn config() -> LaneConfig {
+    LaneConfig {
+        name: "search".to_owned(),
+        sink_type: "scripted".to_owned(),
+        batch: BatchConfig { bytes_max: 1 << 20, events_max: 1000, age_max: Duration::from_millis(100) },
+        retry: RetryConfig {
+            initial: Duration::from_millis(200),
+            max: Duration::from_secs(10),
+            give_up_after: Duration::from_secs(60),
+        },
+        concurrency_min: 1,
+        concurrency_max: 2,
+        ack_timeout: Duration::from_secs(30),
+        memory_part: 1 << 20,
+    }
+}
+
+impl Bench {
+    fn start(sink: Arc<Scripted>, config: LaneConfig) -> Self {
+        let letters = Arc::new(MemoryDeadLetters::new());
+        let ports = LanePorts {
+            clock: Arc::new(SimulatedClock::new(1_700_000_000)),
+            random: Arc::new(SeededRandom::new(1)),
+            dead_letters: letters.clone(),
+            observer: Arc::new(Unobserved),
+        };
+        let lane = Lane::start(config, sink.clone(), ports);
+        Self { sink, letters, lane, share: Share::new() }
+    }
+
+    /// Offers a log file of `count` events named `0`, `1`, …
+    fn offer(&self, count: usize) {
+        for parcel in parcels(count) {
+            self.lane.offer(&parcel, &self.share);
+        }
+        self.share.ended(count as u64);
+    }
+
+    /// The same; true if all of them settle.
+    async fn ship(&self, count: usize) -> bool {
+        self.offer(count);
+        self.share.idle().await.is_closed()
+    }
+
+    /// Waits until the lane shuts; how long that took.
+    async fn shuts(&self) -> Duration {
+        let started = tokio::time::Instant::now();
+        self.lane.health().watch().wait_for(LaneState::is_shut).await.unwrap();
+        started.elapsed()
+    }
+
+    fn dead(&self) -> Vec<String> {
+        self.letters.letters().into_iter().filter_map(|letter| letter.event_id).collect()
+    }
+
+    /// Per event how often it was taken, by a rule of what the script takes.
+    fn times_sent(&self) -> BTreeMap<String, usize> {
+        let mut times = BTreeMap::new();
+        for id in self.sink.sends.lock().unwrap().iter().flatten() {
+            *times.entry(id.clone()).or_insert(0) += 1;
+        }
+        times
+    }
+}
+
+fn parcels(count: usize) -> Vec<Arc<Parcel>> {
+    let events: Vec<String> = (0..count).map(|id| format!("{{\"eventID\":\"{id}\"}}")).collect();
+    let json = format!("{{\"Records\":[{}]}}", events.join(","));
+    let mut reader = LogFileReader::new(Limits { chunk_bytes: 4096, ..Limits::default() });
+    let mut chunks = Vec::new();
+    reader.push(json.as_bytes(), &mut chunks).unwrap();
+    reader.finish(&mut chunks).unwrap();
+    let file = LogFile {
+        bucket: "trail".to_owned(),
+        key: "key".to_owned(),
+        version_id: None,
+        etag: None,
+        via: Via::Queue,
+        read_at: "2023-07-10T00:00:00.000Z".to_owned(),
+        labels: Vec::new(),
+        key_minute: None,
+    };
+    let mut maker = ParcelMaker::new(Arc::new(file), Arc::default());
+    chunks.into_iter().map(|chunk| Arc::new(maker.make(chunk).parcel)).collect()
+}
+
+fn reason() -> Reason {
+    Reason::new(ReasonCode::Invalid, "no").with_status(400)
+}
+
+fn all_good(ids: &[String], _: &Attempt) -> Judgement {
+    Judgement::all(ids.len(), &Verdict::Delivered)
+}
+
+fn refuse_if_holding(bad: &'static [&'static str]) -> impl Fn(&[String], &Attempt) -> Judgement {
+    move |ids, _| match ids.iter().any(|id| bad.contains(&id.as_str())) {
+        true => Judgement::Refused(reason()),
+        false => Judgement::all(ids.len(), &Verdict::Delivered),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_delivered_once() {
+    let bench = Bench::start(Scripted::new(all_good), config());
+    assert!(bench.ship(2500).await);
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 2500);
+    assert_eq!(bench.lane.stats().offered(), 2500);
+    assert!(bench.times_sent().values().all(|&times| times == 1));
+    assert_eq!(bench.sink.requests(), 3, "batches of a thousand");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_closed_by_bytes_and_by_age() {
+    let mut by_bytes = config();
+    by_bytes.batch.bytes_max = 100;
+    let bench = Bench::start(Scripted::new(all_good), by_bytes);
+    assert!(bench.ship(20).await);
+    assert!(bench.sink.sends.lock().unwrap().iter().all(|batch| batch.len() * 16 <= 100));
+
+    let bench = Bench::start(Scripted::new(all_good), config());
+    let started = tokio::time::Instant::now();
+    assert!(bench.ship(3).await);
+    assert_eq!(started.elapsed().as_millis(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refused_event_of_a_thousand_is_found_in_at_most_25_requests() {
+    let bench = Bench::start(Scripted::new(refuse_if_holding(&["617"])), config());
+    assert!(bench.ship(1000).await);
+    assert_eq!(bench.dead(), ["617"]);
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 999);
+    assert!(bench.sink.requests() <= 25, "{}", bench.sink.requests());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_last_event_has_the_others_as_witnesses() {
+    let bench = Bench::start(Scripted::new(refuse_if_holding(&["7"])), config());
+    assert!(bench.ship(8).await);
+    assert_eq!(bench.dead(), ["7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_event_survives_denies_the_lane_and_dead_letters_nothing() {
+    let bench = Bench::start(Scripted::new(|_, _| Judgement::Refused(reason())), config());
+    bench.offer(1000);
+    bench.shuts().await;
+    assert!(matches!(bench.lane.health().state(), LaneState::Denied(_)));
+    assert!(bench.dead().is_empty());
+    assert!(bench.sink.requests() < 40, "{}", bench.sink.requests());
+    // The set-up is mended: the lane opens by itself, and everything owed is delivered.
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.ship(1000).await);
+    assert!(bench.dead().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_bad_event_alone_waits_for_a_witness() {
+    let bench = Bench::start(Scripted::new(refuse_if_holding(&["0"])), config());
+    for parcel in parcels(1) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(bench.lane.health().state().is_shut());
+    assert!(bench.dead().is_empty(), "nobody has borne witness");
+    // Another log file comes; its first event is let in as a probe, and is taken.
+    let other = Share::new();
+    for parcel in parcels(3) {
+        let _ = other.owes(0);
+        bench.lane.offer(&parcel, &other);
+    }
+    let second = Share::owing(&sinks::RangeSet::from_ranges([1..3]));
+    for parcel in parcels(3) {
+        bench.lane.offer(&parcel, &second);
+    }
+    second.ended(3);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(bench.lane.health().state().is_open());
+    assert_eq!(bench.dead(), ["0", "0"]);
+    bench.share.ended(1);
+    assert!(bench.share.idle().await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_answer_names_is_dead_lettered_at_once() {
+    let sink = Scripted::new(|ids, _| {
+        let verdict = |id: &String| match id.as_str() {
+            "3" => Verdict::Refused { why: reason(), named: true },
+            _ => Verdict::Delivered,
+        };
+        Judgement::Each(ids.iter().map(verdict).collect())
+    });
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(1000).await);
+    assert_eq!((bench.dead(), bench.sink.requests()), (vec!["3".to_owned()], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mapping_s_refusal_gets_one_try_in_the_safe_shape() {
+    let sink = Scripted::new(|ids, attempt| {
+        let verdict = |id: &String| match (id.as_str(), attempt.shape) {
+            ("1", Shape::Normal) | ("2", _) => Verdict::Reshape(reason()),
+            _ => Verdict::Delivered,
+        };
+        Judgement::Each(ids.iter().map(verdict).collect())
+    });
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(5).await);
+    assert_eq!((bench.dead(), bench.sink.requests()), (vec!["2".to_owned()], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_throttled_is_sent_again() {
+    let sink = Scripted::new(|ids, attempt| {
+        let throttled = Verdict::Retry(Reason::new(ReasonCode::Throttled, "busy"));
+        let verdict = |(at, _): (usize, &String)| match attempt.number == 0 && at % 2 == 1 {
+            true => throttled.clone(),
+            false => Verdict::Delivered,
+        };
+        Judgement::Each(ids.iter().enumerate().map(verdict).collect())
+    });
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(10).await);
+    let sizes: Vec<usize> = bench.sink.sends.lock().unwrap().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [10, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_answer_is_no_answer() {
+    let first = Mutex::new(true);
+    let sink = Scripted::new(move |ids, _| match std::mem::take(&mut *first.lock().unwrap()) {
+        true => Judgement::Each(vec![Verdict::Delivered]),
+        false => Judgement::all(ids.len(), &Verdict::Delivered),
+    });
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(10).await);
+    assert_eq!(bench.sink.requests(), 2);
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_lane_blames_no_event_and_opens_when_it_may() {
+    let denied = |_: &[String], _: &Attempt| Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
+    let bench = Bench::start(Scripted::new(denied), config());
+    bench.offer(50);
+    bench.shuts().await;
+    assert!(matches!(bench.lane.health().state(), LaneState::Denied(_)));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(bench.dead().is_empty());
+    assert!((3..20).contains(&bench.sink.requests()), "probed, not hammered: {}", bench.sink.requests());
+    let sent = bench.sink.requests();
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.sink.requests() > sent);
+    assert!(bench.ship(50).await);
+    assert_eq!(bench.lane.stats().in_flight(), 0);
+    let stats = bench.lane.stats();
+    let outcomes: u64 = Outcome::ALL.iter().map(|&outcome| stats.count(outcome)).sum();
+    assert_eq!(outcomes, stats.offered(), "every offered event has an outcome");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_give_up_after_a_failing_lane_lets_go() {
+    let why = || Reason::new(ReasonCode::ServerError, "503");
+    let down = move |_: &[String], _: &Attempt| Judgement::Unavailable { why: why(), retry_after: None };
+    let bench = Bench::start(Scripted::new(down), config());
+    bench.offer(50);
+    let seconds = bench.shuts().await.as_secs();
+    assert!((60..75).contains(&seconds), "{seconds}");
+    assert!(matches!(bench.lane.health().state(), LaneState::Unavailable(_)));
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.ship(50).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured() {
+    let first = Mutex::new(true);
+    let sink = Scripted::new(move |ids, _| match std::mem::take(&mut *first.lock().unwrap()) {
+        true => Judgement::Unavailable {
+            why: Reason::new(ReasonCode::Throttled, "429"),
+            retry_after: Some(Duration::from_secs(30)),
+        },
+        false => Judgement::all(ids.len(), &Verdict::Delivered),
+    });
+    let bench = Bench::start(sink, config());
+    let started = tokio::time::Instant::now();
+    assert!(bench.ship(5).await);
+    assert_eq!(started.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_large_halves_and_is_remembered() {
+    let sink = Scripted::new(|ids, _| match ids.len() > 300 {
+        true => Judgement::TooLarge(Reason::new(ReasonCode::TooLarge, "413")),
+        false => Judgement::all(ids.len(), &Verdict::Delivered),
+    });
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(1000).await);
+    assert!(bench.dead().is_empty());
+    let before = bench.sink.requests();
+    let share = Share::new();
+    for parcel in parcels(1000) {
+        bench.lane.offer(&parcel, &share);
+    }
+    share.ended(1000);
+    assert!(share.idle().await.is_closed());
+    let later = bench.sink.sends.lock().unwrap().split_off(before);
+    assert!(later.iter().all(|batch| batch.len() <= 300), "the limit was learnt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_over_the_documented_limit_is_dead_lettered_without_a_request() {
+    let mut sink = Scripted::new(all_good);
+    Arc::get_mut(&mut sink).unwrap().event_bytes_max = Some("{\"eventID\":\"99\"}".len());
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(101).await);
+    assert_eq!(bench.dead(), ["100"]);
+    assert!(!bench.times_sent().contains_key("100"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_dead_letter_cannot_be_stored_stays_owed() {
+    let sink = Scripted::new(|ids, _| {
+        let verdict = |id: &String| match id.as_str() {
+            "0" => Verdict::Refused { why: reason(), named: true },
+            _ => Verdict::Delivered,
+        };
+        Judgement::Each(ids.iter().map(verdict).collect())
+    });
+    let bench = Bench::start(sink, config());
+    bench.letters.fail(1);
+    for parcel in parcels(2) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    bench.share.ended(2);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(bench.share.owes(0) && !bench.share.owes(1));
+    assert!(bench.share.idle().await.is_closed(), "the next probe stores it");
+    assert_eq!(bench.dead(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accepted_events_settle_only_when_they_are_confirmed() {
+    let sink = Scripted::new(|ids, _| {
+        let pending = |id: u64| Verdict::Pending(Token { channel: "c".to_owned(), id });
+        Judgement::all(ids.len(), &pending(7))
+    });
+    let bench = Bench::start(sink, config());
+    for parcel in parcels(10) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    bench.share.ended(10);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(bench.share.owes(0));
+    assert_eq!(bench.sink.requests(), 1);
+    bench.sink.confirmed.lock().unwrap().insert(7);
+    assert!(bench.share.idle().await.is_closed());
+    assert_eq!(bench.sink.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_never_confirmed_is_sent_again() {
+    let number = Mutex::new(0);
+    let sink = Scripted::new(move |ids, _| {
+        *number.lock().unwrap() += 1;
+        let id = *number.lock().unwrap();
+        Judgement::all(ids.len(), &Verdict::Pending(Token { channel: "c".to_owned(), id }))
+    });
+    sink.confirmed.lock().unwrap().insert(2);
+    let bench = Bench::start(sink, config());
+    let started = tokio::time::Instant::now();
+    assert!(bench.ship(10).await);
+    assert_eq!(bench.sink.requests(), 2);
+    assert!(started.elapsed() >= Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn finishing_delivers_what_is_there() {
+    let mut slow = config();
+    slow.batch.age_max = Duration::from_secs(3600);
+    let bench = Bench::start(Scripted::new(all_good), slow);
+    for parcel in parcels(10) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    bench.share.ended(10);
+    bench.lane.finish(Duration::from_secs(10), &SimulatedClock::new(0)).await;
+    assert!(bench.share.idle().await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn finishing_with_a_hung_destination_releases_within_the_grace() {
+    let bench = Bench::start(Scripted::new(all_good), config());
+    *bench.sink.delay.lock().unwrap() = Duration::from_secs(1 << 30);
+    for parcel in parcels(10) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    bench.share.ended(10);
+    let started = tokio::time::Instant::now();
+    bench.lane.finish(Duration::from_secs(10), &SimulatedClock::new(0)).await;
+    assert!(started.elapsed() <= Duration::from_secs(12));
+    assert!(!bench.share.idle().await.is_closed());
+    assert_eq!(bench.lane.stats().in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_holds_too_much_sheds_its_queue_and_opens_again() {
+    let mut small = config();
+    small.memory_part = 20_000;
+    small.batch.events_max = 10;
+    small.concurrency_max = 1;
+    let bench = Bench::start(Scripted::new(all_good), small);
+    *bench.sink.delay.lock().unwrap() = Duration::from_secs(1);
+    for parcel in parcels(2000) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(bench.lane.is_over_its_part());
+    bench.lane.shed();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(bench.lane.health().state(), LaneState::Congested);
+    assert!(bench.lane.stats().count(Outcome::Released) > 1000);
+    *bench.sink.delay.lock().unwrap() = Duration::ZERO;
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.ship(2000).await);
+    assert!(bench.times_sent().values().all(|&times| times == 1), "nothing was sent twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_slows_the_lane_down_and_success_speeds_it_up() {
+    let mut wide = config();
+    wide.concurrency_max = 16;
+    wide.batch.events_max = 1;
+    let busy = Arc::new(Mutex::new(0));
+    let sink = Scripted::new({
+        let busy = busy.clone();
+        move |ids, _| {
+            let mut left = busy.lock().unwrap();
+            if *left > 0 {
+                *left -= 1;
+                let why = Reason::new(ReasonCode::Throttled, "429");
+                return Judgement::Unavailable { why, retry_after: None };
+            }
+            Judgement::all(ids.len(), &Verdict::Delivered)
+        }
+    });
+    let bench = Bench::start(sink, wide);
+    let start = bench.lane.health().concurrency();
+    *busy.lock().unwrap() = 1;
+    assert!(bench.ship(1).await);
+    assert_eq!(bench.lane.health().concurrency(), start / 2);
+    let share = Share::new();
+    for parcel in parcels(500) {
+        bench.lane.offer(&parcel, &share);
+    }
+    share.ended(500);
+    assert!(share.idle().await.is_closed());
+    assert_eq!(bench.lane.health().concurrency(), 16);
+}
