@@ -28,9 +28,9 @@ mod index;
 use document::INTEGRATION_OVERHEAD;
 use index::IndexPattern;
 
-/// Keeps one entry an item, so that position tells which event it is about, and little else.
-const FILTER_PATH: &str =
-    "filter_path=took,errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.failure_store";
+/// Keeps one entry an item, so that its position tells which event it is about, and little else.
+const FILTER_PATH: &str = "filter_path=took,errors,items.*.status,items.*.error.type,items.*.error.reason,\
+    items.*.error.caused_by.reason,items.*.failure_store";
 /// Streams that only take what Elastic's own integration expects.
 const INTEGRATION_STREAMS: &str = "logs-aws.cloudtrail-";
 

@@ -26,6 +26,13 @@ struct Fault {
     kind: String,
     #[serde(default)]
     reason: Option<String>,
+    caused_by: Option<Cause>,
+}
+
+#[derive(Deserialize)]
+struct Cause {
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 /// The answer to a request that failed as a whole.
@@ -42,8 +49,7 @@ enum WholeFault {
 }
 
 /// What has to be done about an item that was answered 400.
-#[derive(Debug, PartialEq, Eq)]
-enum Cause {
+enum Blame {
     /// The mapping does not take the event's structure.
     Mapping,
     /// The event lacks what every document of the target must have.
@@ -123,15 +129,15 @@ impl Elasticsearch {
         match item.status {
             200 | 201 if fault.kind.is_empty() => Verdict::Delivered,
             409 if self.is_replay(&fault) => Verdict::Duplicate,
-            400 => match fault.cause() {
+            400 => match fault.blame() {
                 // Everything but a string is refused in that format already: there is no other shape.
-                Cause::Mapping if self.format == Format::Native => Verdict::Reshape(why(ReasonCode::Mapping)),
-                Cause::Mapping => Verdict::Refused { why: why(ReasonCode::Mapping), named: true },
-                Cause::Content => Verdict::Refused { why: why(ReasonCode::Invalid), named: true },
-                Cause::SetUp(remedy) => {
+                Blame::Mapping if self.format == Format::Native => Verdict::Reshape(why(ReasonCode::Mapping)),
+                Blame::Mapping => Verdict::Refused { why: why(ReasonCode::Mapping), named: true },
+                Blame::Content => Verdict::Refused { why: why(ReasonCode::Invalid), named: true },
+                Blame::SetUp(remedy) => {
                     Verdict::Denied(reason(ReasonCode::Misconfigured, &format!("{remedy}: {}", fault.text())))
                 }
-                Cause::Unknown => Verdict::Refused { why: why(ReasonCode::Invalid), named: false },
+                Blame::Unknown => Verdict::Refused { why: why(ReasonCode::Invalid), named: false },
             },
             413 => Verdict::Refused { why: why(ReasonCode::TooLarge), named: true },
             401 | 403 if fault.kind.contains("security") => {
@@ -162,7 +168,16 @@ impl Elasticsearch {
 }
 
 impl Fault {
+    /// The fault in one line, with its cause.
     fn text(&self) -> String {
+        let cause = self.caused_by.as_ref().and_then(|cause| cause.reason.as_deref());
+        match cause {
+            Some(cause) if !cause.is_empty() => format!("{} ({cause})", self.head()),
+            _ => self.head(),
+        }
+    }
+
+    fn head(&self) -> String {
         match &self.reason {
             Some(reason) => format!("{}: {reason}", self.kind),
             None => self.kind.clone(),
@@ -170,16 +185,16 @@ impl Fault {
     }
 
     /// The destination's own words come first: a mapping fault quotes the event, whose words decide nothing.
-    fn cause(&self) -> Cause {
-        let text = self.text().to_lowercase();
+    fn blame(&self) -> Blame {
+        let text = self.head().to_lowercase();
         let known = MAPPING_TYPES.contains(&self.kind.as_str());
         if known || MAPPING_TEXTS.iter().any(|mark| text.contains(mark)) {
-            return Cause::Mapping;
+            return Blame::Mapping;
         }
         if text.contains("data stream timestamp field") {
-            return Cause::Content;
+            return Blame::Content;
         }
         let set_up = SET_UP.iter().find(|(mark, _)| text.contains(mark));
-        set_up.map_or(Cause::Unknown, |&(_, remedy)| Cause::SetUp(remedy))
+        set_up.map_or(Blame::Unknown, |&(_, remedy)| Blame::SetUp(remedy))
     }
 }

@@ -129,7 +129,7 @@ fn the_integration_gets_the_record_as_its_message() {
 fn a_head_has_what_the_bulk_interface_wants_and_fails_over_by_attempt() {
     let built = sink(json!({ "api_key": "id:key", "pipeline": "geo" }));
     let path = "/_bulk?filter_path=took,errors,items.*.status,items.*.error.type,items.*.error.reason,\
-                items.*.failure_store&pipeline=geo";
+                items.*.error.caused_by.reason,items.*.failure_store&pipeline=geo";
     for (number, base) in
         [(0, "https://a.example:9200"), (1, "https://b.example/es"), (2, "https://a.example:9200")]
     {
@@ -291,6 +291,12 @@ fn a_refusal_says_why_and_with_which_status() {
         "misconfigured (HTTP 404): the index or data stream is missing, install its template: \
          index_not_found_exception: no such index"
     );
+    // OpenSearch keeps what went wrong in the cause.
+    let item = json!({ "status": 400, "error": { "type": "mapper_parsing_exception", "reason": "failed to parse",
+        "caused_by": { "reason": "pipeline with id 'x'" } } });
+    let Judgement::Each(verdicts) = judge(&sink(json!({})), 1, &items(&[item])) else { panic!() };
+    let Some(Verdict::Reshape(why)) = verdicts.first() else { panic!() };
+    assert_eq!(why.text, "mapper_parsing_exception: failed to parse (pipeline with id 'x')");
 }
 
 #[test]
