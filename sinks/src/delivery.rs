@@ -360,7 +360,8 @@ impl Courier {
             next.push(self.part(sorted.reshape, Shape::Safe));
         }
         if let Some(why) = retried_for {
-            let mut again = Part { items: retry, attempt: part.attempt + 1, ..self.part(Vec::new(), part.shape) };
+            let mut again =
+                Part { items: retry, attempt: part.attempt + 1, ..self.part(Vec::new(), part.shape) };
             again.delays = part.delays;
             if !moved || is_overload(why.code) {
                 // Without progress this is a failure like any other, with the same patience.
@@ -393,7 +394,9 @@ impl Courier {
         }
         let letters: Vec<Letter> = refused
             .iter()
-            .map(|(item, why)| Letter::of_event(&self.name, &self.sink_type, &item.event, why, self.clock.now()))
+            .map(|(item, why)| {
+                Letter::of_event(&self.name, &self.sink_type, &item.event, why, self.clock.now())
+            })
             .collect();
         if let Err(error) = self.dead_letters.store(&letters).await {
             self.observer.dead_letter_failed(&error);

@@ -102,7 +102,8 @@ impl FileSink {
     /// A name beside the file that is not taken: `events.ndjson` becomes `events-20231130T120000Z-1.ndjson`.
     async fn aside(&self) -> std::io::Result<PathBuf> {
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let extension = self.path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+        let extension =
+            self.path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let taken = self.files.list(folder).await?;
         let time = timestamp(self.clock.now()).to_rfc3339_millis();

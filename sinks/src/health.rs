@@ -121,7 +121,13 @@ impl Health {
     }
 
     /// Notes a failure; true if the sink has been failing for longer than `give_up_after`.
-    pub(crate) fn note_failure(&self, why: &Reason, at: SystemTime, now: Duration, patience: Duration) -> bool {
+    pub(crate) fn note_failure(
+        &self,
+        why: &Reason,
+        at: SystemTime,
+        now: Duration,
+        patience: Duration,
+    ) -> bool {
         *lock(&self.last_failure) = Some(Failure { at, why: why.clone() });
         let since = *lock(&self.failing_since).get_or_insert(now);
         now.saturating_sub(since) >= patience

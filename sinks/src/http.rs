@@ -8,9 +8,7 @@ use bytes::Bytes;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use crate::ports::{Compute, Transport, run_on};
-use crate::{
-    Attempt, Body, Encoded, Event, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token,
-};
+use crate::{Attempt, Body, Encoded, Event, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token};
 
 /// How request bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,4 +125,3 @@ impl Sink for HttpDestination {
         self.sink.confirmed(tokens, &answer)
     }
 }
-

@@ -40,7 +40,8 @@ impl Event {
     fn position_id(&self) -> String {
         let file = self.file();
         let mut hash = Sha256::new();
-        for part in [file.bucket.as_str(), file.key.as_str(), file.version_id.as_deref().unwrap_or_default()] {
+        for part in [file.bucket.as_str(), file.key.as_str(), file.version_id.as_deref().unwrap_or_default()]
+        {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }

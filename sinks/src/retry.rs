@@ -92,7 +92,8 @@ mod tests {
             give_up_after: Duration::ZERO,
         };
         let mut delays = Delays::new(&config);
-        let seconds: Vec<u64> = (0..6).map(|_| delays.next(None, &Fixed(u64::MAX)).as_millis() as u64).collect();
+        let seconds: Vec<u64> =
+            (0..6).map(|_| delays.next(None, &Fixed(u64::MAX)).as_millis() as u64).collect();
         for (is, wanted) in seconds.iter().zip([1000, 2000, 4000, 8000, 10000, 10000]) {
             assert!((wanted - 1..=wanted).contains(is), "{seconds:?}");
         }

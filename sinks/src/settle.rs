@@ -199,12 +199,18 @@ impl Owed {
     /// Opens the duties for those of `indices` that the share still owes; `None` for each that is settled.
     ///
     /// `bytes` is the memory that they keep alive together, for the lane's account.
-    pub(crate) fn open(share: &Share, stats: &Arc<LaneStats>, indices: &[u64], bytes: u64) -> Vec<Option<Self>> {
+    pub(crate) fn open(
+        share: &Share,
+        stats: &Arc<LaneStats>,
+        indices: &[u64],
+        bytes: u64,
+    ) -> Vec<Option<Self>> {
         let owed = share.open(indices);
         stats.held_add(bytes);
         stats.offer(owed.iter().filter(|&&owes| owes).count() as u64);
         let lot = Arc::new(Lot { share: share.clone(), stats: Arc::clone(stats), bytes });
-        let duty = |(owes, &index): (bool, &u64)| owes.then(|| Self { lot: Arc::clone(&lot), index, done: false });
+        let duty =
+            |(owes, &index): (bool, &u64)| owes.then(|| Self { lot: Arc::clone(&lot), index, done: false });
         owed.into_iter().zip(indices).map(duty).collect()
     }
 

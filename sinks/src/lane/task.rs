@@ -198,7 +198,8 @@ impl LaneTask {
 
     fn send(&mut self, batch: Closed, slot: u32) {
         let courier = Arc::clone(&self.courier);
-        let task = self.sending.spawn(async move { courier.deliver(batch.items, slot, batch.witness_mark).await });
+        let task =
+            self.sending.spawn(async move { courier.deliver(batch.items, slot, batch.witness_mark).await });
         self.in_use.insert(task.id(), (slot, batch.bytes));
     }
 

@@ -1,0 +1,110 @@
+//! The three ways in which an event becomes a document.
+
+use cloudtrail::Field;
+
+use super::super::Additions;
+use super::{Elasticsearch, Target};
+use crate::{Body, Event, encode};
+
+/// Longest text around the record in Elastic's format, besides bucket and key.
+pub(super) const INTEGRATION_OVERHEAD: usize =
+    r#"{"message":"","tags":["preserve_original_event"],"aws":{"s3":{"bucket":{"name":},"object":{"key":}}}},"#.len();
+
+pub(super) const SAFE_FIELDS: &[(Field, &str)] = &[
+    (Field::EventVersion, "eventVersion"),
+    (Field::EventTime, "eventTime"),
+    (Field::EventSource, "eventSource"),
+    (Field::EventName, "eventName"),
+    (Field::AwsRegion, "awsRegion"),
+    (Field::SourceIpAddress, "sourceIPAddress"),
+    (Field::UserAgent, "userAgent"),
+    (Field::ErrorCode, "errorCode"),
+    (Field::ErrorMessage, "errorMessage"),
+    (Field::EventId, "eventID"),
+    (Field::EventType, "eventType"),
+    (Field::EventCategory, "eventCategory"),
+    (Field::RecipientAccountId, "recipientAccountId"),
+];
+
+pub(super) const SAFE_IDENTITY_FIELDS: &[(Field, &str)] = &[
+    (Field::IdentityType, "type"),
+    (Field::IdentityPrincipalId, "principalId"),
+    (Field::IdentityArn, "arn"),
+    (Field::IdentityAccountId, "accountId"),
+    (Field::IdentityUserName, "userName"),
+    (Field::IdentityInvokedBy, "invokedBy"),
+];
+
+impl Elasticsearch {
+    pub(super) fn write_native<'a>(&self, event: &'a Event, body: &mut Body<'a>) {
+        let mut members = Vec::new();
+        // A data stream takes nothing without it.
+        if self.common.additions == Additions::Full || matches!(self.target, Target::DataStream(_)) {
+            write_timestamp(event, &mut members);
+        }
+        self.common.write_trailship(&mut members, event);
+        encode::splice(body, event, &members);
+    }
+
+    /// What any mapping takes: texts of fields that are always scalar, and the record as one string.
+    pub(super) fn write_safe<'a>(&self, event: &'a Event, body: &mut Body<'a>) {
+        let mut own = vec![b'{'];
+        write_timestamp(event, &mut own);
+        write_fields(event, SAFE_FIELDS, &mut own);
+        let mut identity = vec![b'{'];
+        write_fields(event, SAFE_IDENTITY_FIELDS, &mut identity);
+        if identity.len() > 1 {
+            encode::write_key(&mut own, "userIdentity");
+            own.extend_from_slice(&identity);
+            own.push(b'}');
+        }
+        encode::write_key(&mut own, "tags");
+        own.extend_from_slice(b"[\"trailship_safe_shape\"]");
+        encode::write_key(&mut own, "event_original");
+        own.push(b'"');
+        body.owned(&own);
+        body.escaped(event.chunk(), event.range());
+        own.clear();
+        own.push(b'"');
+        self.common.write_trailship(&mut own, event);
+        own.push(b'}');
+        body.owned(&own);
+    }
+
+    pub(super) fn write_integration<'a>(&self, event: &'a Event, body: &mut Body<'a>) {
+        let mut own = vec![b'{'];
+        write_timestamp(event, &mut own);
+        encode::write_key(&mut own, "message");
+        own.push(b'"');
+        body.owned(&own);
+        body.escaped(event.chunk(), event.range());
+        own.clear();
+        own.push(b'"');
+        if self.common.additions == Additions::Full {
+            own.extend_from_slice(
+                b",\"tags\":[\"preserve_original_event\"],\"aws\":{\"s3\":{\"bucket\":{\"name\":",
+            );
+            encode::write_string(&mut own, &event.file().bucket);
+            own.extend_from_slice(b"},\"object\":{\"key\":");
+            encode::write_string(&mut own, &event.file().key);
+            own.extend_from_slice(b"}}}");
+            self.common.write_trailship(&mut own, event);
+        }
+        own.push(b'}');
+        body.owned(&own);
+    }
+}
+
+fn write_fields(event: &Event, fields: &[(Field, &str)], out: &mut Vec<u8>) {
+    for &(field, name) in fields {
+        if let Some(text) = event.text(field) {
+            encode::write_member(out, name, &text);
+        }
+    }
+}
+
+fn write_timestamp(event: &Event, out: &mut Vec<u8>) {
+    if let Some(time) = event.time() {
+        encode::write_member(out, "@timestamp", &time.to_rfc3339_millis());
+    }
+}

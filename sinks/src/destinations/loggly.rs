@@ -1,0 +1,183 @@
+//! Loggly's bulk endpoint: a line an event, all or nothing, and the token in the address.
+//!
+//! <https://documentation.solarwinds.com/en/success_center/loggly/content/admin/http-bulk-endpoint.htm>
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{
+    Additions, Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep,
+    by_status, garbled,
+};
+use crate::{
+    Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Redactor, Secret, Shape, Verdict,
+    encode,
+};
+
+/// Loggly takes events of "up to 1MB", and cuts longer ones without a word: a decimal megabyte is safe.
+const EVENT_BYTES_MAX: usize = 1_000_000;
+
+/// Settings of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The address without a path.
+    #[serde(default = "endpoint")]
+    endpoint: String,
+    /// The customer token, which becomes part of the address.
+    token: Secret,
+    /// Tags of every event: letters, digits, `-`, `.` and `_`. Default `["cloudtrail"]`.
+    #[serde(default = "tags")]
+    tags: Vec<String>,
+}
+
+fn endpoint() -> String {
+    "https://logs-01.loggly.com".into()
+}
+
+fn tags() -> Vec<String> {
+    vec!["cloudtrail".into()]
+}
+
+impl Destination for Settings {
+    const DEFAULTS: Defaults = Defaults {
+        // 5 MB are documented, and exactly 5 MB have been answered 413.
+        batch_bytes: 4_000_000,
+        batch_bytes_limit: 4_900_000,
+        batch_events: 5000,
+        batch_age: Duration::from_secs(1),
+        concurrency_max: 4,
+        // Compression is not documented.
+        compression: Compression::None,
+        idle_connection_max: None,
+    };
+
+    fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
+        let endpoint = Endpoint::parse("endpoint", &self.endpoint)?;
+        let token = self.token.expose();
+        if !token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(Invalid::new(
+                "token",
+                "a customer token has letters, digits and `-` only: copy it again",
+            ));
+        }
+        let is_tag = |tag: &String| {
+            tag.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+        };
+        if self.tags.is_empty() || !self.tags.iter().all(is_tag) {
+            let message =
+                "name at least one tag of letters, digits, `-`, `.` and `_`, starting with a letter or digit";
+            return Err(Invalid::new("tags", message));
+        }
+        let mut redactor = Redactor::new();
+        redactor.add(token);
+        let sink = Arc::new(Loggly {
+            common: common.clone(),
+            url: format!("{}/bulk/{token}/tag/{}/", endpoint.base, self.tags.join(",")),
+            redactor: redactor.clone(),
+        });
+        let probe = Some(Arc::clone(&sink) as _);
+        Ok(Built { sink, endpoints: vec![endpoint.origin], defaults: Self::DEFAULTS, probe, redactor })
+    }
+}
+
+struct Loggly {
+    common: CommonSettings,
+    /// Holds the token.
+    url: String,
+    redactor: Redactor,
+}
+
+const TIMESTAMP_LEN: usize = r#","timestamp":"2023-07-10T11:42:01.000Z""#.len();
+
+impl HttpSink for Loggly {
+    fn encoded_len(&self, event: &Event) -> usize {
+        let timestamp = if self.common.additions == Additions::Full { TIMESTAMP_LEN } else { 0 };
+        event.bytes().len() + timestamp + self.common.trailship_len(event) + 1
+    }
+
+    fn event_bytes_max(&self) -> Option<usize> {
+        Some(EVENT_BYTES_MAX)
+    }
+
+    fn body<'a>(&self, events: &'a [Event], _: Shape, body: &mut Body<'a>) {
+        let mut members = Vec::new();
+        for event in events {
+            members.clear();
+            // Without it Loggly takes the time of receipt for the event's.
+            if self.common.additions == Additions::Full
+                && let Some(time) = event.time()
+            {
+                encode::write_member(&mut members, "timestamp", &time.to_rfc3339_millis());
+            }
+            self.common.write_trailship(&mut members, event);
+            encode::splice(body, event, &members);
+            body.owned(b"\n");
+        }
+    }
+
+    fn head(&self, _: &Attempt) -> Head {
+        Head {
+            method: "POST",
+            url: self.url.clone(),
+            headers: vec![("content-type", "text/plain; charset=utf-8".into())],
+        }
+    }
+
+    fn judge(&self, events: &[Event], _: &Attempt, answer: &Answer) -> Judgement {
+        match answer.status {
+            200 if is_ok(answer) => Judgement::all(events.len(), &Verdict::Delivered),
+            200 => garbled(answer, "the answer is not Loggly's"),
+            _ => {
+                // A bad token has been answered 400, 401 and 403; a bad event has no answer of its own.
+                let status = if answer.status == 400 { 401 } else { answer.status };
+                let text = self.redactor.clean(&answer.excerpt());
+                let judged =
+                    by_status(&Answer { status, ..answer.clone() }, &text, "check `token` and `endpoint`");
+                with_status(judged, answer.status)
+            }
+        }
+    }
+}
+
+/// Puts the answer's own status into a denial.
+fn with_status(judgement: Judgement, status: u16) -> Judgement {
+    match judgement {
+        Judgement::Denied(why) => Judgement::Denied(why.with_status(status)),
+        other => other,
+    }
+}
+
+fn is_ok(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        response: String,
+    }
+    serde_json::from_slice::<Told>(&answer.body).is_ok_and(|told| told.response == "ok")
+}
+
+impl Probe for Loggly {
+    fn steps(&self) -> Vec<ProbeStep> {
+        // Nothing in it, so nothing is stored.
+        vec![ProbeStep { what: "token".into(), head: self.head(&Attempt::default()), body: Vec::new() }]
+    }
+
+    fn read(&self, _: usize, answer: &Answer) -> Finding {
+        match answer.status {
+            200 if is_ok(answer) => Finding::good("it answers and does not refuse the token"),
+            400 => Finding::warning("it answers; whether the token is right shows with the first event"),
+            status @ (401 | 403) => {
+                Finding::failed(format!("the token is refused (HTTP {status}): check `token`"))
+            }
+            status => {
+                Finding::failed(format!("no Loggly endpoint answers here (HTTP {status}): check `endpoint`"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

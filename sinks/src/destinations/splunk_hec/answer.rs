@@ -1,0 +1,102 @@
+//! What the codes of a collector's answer say of each event.
+
+use serde::Deserialize;
+
+use super::super::{by_status, garbled, retry_after};
+use super::{Ack, REMEDY, SplunkHec};
+use crate::{Answer, Event, HttpSink as _, Judgement, Reason, ReasonCode, Verdict};
+
+/// Splunk Cloud calls a request that is too large an invalid first event. None refuses one below this.
+const SURELY_SMALL_BYTES: usize = 1_000_000;
+
+/// An answer of the collector.
+#[derive(Deserialize)]
+pub(super) struct Told {
+    pub(super) code: u64,
+    #[serde(default)]
+    pub(super) text: String,
+    #[serde(rename = "invalid-event-number")]
+    invalid_event_number: Option<usize>,
+    #[serde(rename = "ackId")]
+    pub(super) ack_id: Option<u64>,
+}
+
+impl SplunkHec {
+    /// The table of codes. `accepted` is the verdict on an event that Splunk took.
+    pub(super) fn read_code(
+        &self,
+        events: &[Event],
+        told: &Told,
+        accepted: Verdict,
+        answer: &Answer,
+    ) -> Judgement {
+        let why = |code, advice: &str| {
+            let text = self.redactor.clean(&told.text);
+            Reason::new(code, format!("{advice}code {}: {text}", told.code)).with_status(answer.status)
+        };
+        let denied = |code, advice: &str| Judgement::Denied(why(code, advice));
+        let unavailable =
+            |code| Judgement::Unavailable { why: why(code, ""), retry_after: retry_after(answer) };
+        match (told.code, answer.status) {
+            // 24 and 25 say that a queue fills up; the events are taken.
+            (0 | 24 | 25, 200) if self.ack == Ack::Required && told.ack_id.is_none() => denied(
+                ReasonCode::Misconfigured,
+                "the token has no acknowledgement, enable it or set ack = \"auto\"; ",
+            ),
+            (0 | 24 | 25, 200) => Judgement::all(events.len(), &accepted),
+            (_, 200..=299) => garbled(answer, &format!("code {} is no answer to events", told.code)),
+            (1..=4, _) => denied(ReasonCode::Unauthorized, "token refused, check `token`; "),
+            (6 | 12 | 13 | 15, 400) => self.read_prefix(events, told, accepted, &why),
+            (7, _) => denied(ReasonCode::Misconfigured, "check `index` and the token's list of indexes; "),
+            (10 | 11, _) => {
+                denied(ReasonCode::Misconfigured, "the channel was not passed on, check the proxy; ")
+            }
+            (14, _) => {
+                denied(ReasonCode::Misconfigured, "acknowledgement is off for the token, set ack = false; ")
+            }
+            (16, _) => denied(
+                ReasonCode::Misconfigured,
+                "the header Authorization was not passed on, check the proxy; ",
+            ),
+            (28, _) => {
+                denied(ReasonCode::Misconfigured, "the load balancer has to be sticky for acknowledgement; ")
+            }
+            (8, _) => unavailable(ReasonCode::ServerError),
+            (26 | 27, _) => unavailable(ReasonCode::Throttled),
+            (9 | 18..=20 | 23, _) => unavailable(ReasonCode::ServerError),
+            _ => by_status(answer, &why(ReasonCode::Other, "").text, REMEDY),
+        }
+    }
+
+    /// An invalid event: those before it are stored, those after it were not read.
+    fn read_prefix(
+        &self,
+        events: &[Event],
+        told: &Told,
+        accepted: Verdict,
+        why: &dyn Fn(ReasonCode, &str) -> Reason,
+    ) -> Judgement {
+        let Some(bad) = told.invalid_event_number else {
+            return Judgement::Refused(why(ReasonCode::Invalid, ""));
+        };
+        if bad >= events.len() {
+            let why = why(ReasonCode::Garbled, "an event is called invalid that was not sent; ");
+            return Judgement::Unavailable { why, retry_after: None };
+        }
+        if told.code == 6 && bad == 0 {
+            let bytes: usize = events.iter().map(|event| self.encoded_len(event)).sum();
+            if bytes > SURELY_SMALL_BYTES {
+                return Judgement::TooLarge(why(ReasonCode::TooLarge, "larger than Splunk Cloud takes; "));
+            }
+        }
+        let refused = Verdict::Refused { why: why(ReasonCode::Invalid, ""), named: true };
+        let unread =
+            Verdict::Retry(why(ReasonCode::Other, "not read, since an event before it was refused; "));
+        let verdict = |at: usize| match at.cmp(&bad) {
+            std::cmp::Ordering::Less => accepted.clone(),
+            std::cmp::Ordering::Equal => refused.clone(),
+            std::cmp::Ordering::Greater => unread.clone(),
+        };
+        Judgement::Each((0..events.len()).map(verdict).collect())
+    }
+}

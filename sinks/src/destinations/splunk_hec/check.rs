@@ -1,0 +1,58 @@
+//! What `check` asks a collector: is it healthy, is the token accepted, is there acknowledgement.
+
+use super::super::{Finding, Probe, ProbeStep};
+use super::answer::Told;
+use super::{Ack, SplunkHec};
+use crate::{Answer, Head};
+
+impl Probe for SplunkHec {
+    fn steps(&self) -> Vec<ProbeStep> {
+        let step = |what: &str, method, path, body: &str| {
+            let mut headers = self.headers(self.channel(u32::MAX, 0));
+            headers.push(("content-type", "application/json".into()));
+            let head = Head { method, url: self.url(0, path), headers };
+            ProbeStep { what: what.into(), head, body: body.into() }
+        };
+        vec![
+            step("health", "GET", "/services/collector/health/1.0", ""),
+            // Nothing in it, so nothing is stored; the token is looked at first.
+            step("token", "POST", "/services/collector/event", ""),
+            step("acknowledgement", "POST", "/services/collector/ack", r#"{"acks":[0]}"#),
+        ]
+    }
+
+    fn read(&self, step: usize, answer: &Answer) -> Finding {
+        let told = serde_json::from_slice::<Told>(&answer.body).ok();
+        let code = told.as_ref().map(|told| told.code);
+        let text = self.redactor.clean(&told.map_or_else(|| answer.excerpt(), |told| told.text));
+        let status = answer.status;
+        match (step, status, code) {
+            (0, 200, _) => Finding::good("the collector answers and is healthy"),
+            (0, 503, _) => Finding::warning(format!("the collector is busy or unhealthy (HTTP 503): {text}")),
+            (0, ..) => {
+                Finding::failed(format!("no collector answers here (HTTP {status}): check `endpoints`"))
+            }
+            (1, _, Some(5)) => Finding::good(
+                "the token is accepted; whether it may write to the index shows with the first event",
+            ),
+            (1, _, Some(1..=4)) => {
+                Finding::failed(format!("the token is refused (HTTP {status}: {text}): check `token`"))
+            }
+            (1, ..) => Finding::warning(format!(
+                "whether the token is accepted cannot be told (HTTP {status}): {text}"
+            )),
+            (_, 200, _) => Finding::good("acknowledgement is on for the token"),
+            (_, _, Some(14)) if self.ack == Ack::Required => {
+                Finding::failed("acknowledgement is off for the token: enable it, or set ack = \"auto\"")
+            }
+            (_, _, Some(14)) if self.ack == Ack::Auto => Finding::warning(
+                "acknowledgement is off for the token: an event counts as delivered once Splunk has read it; \
+                 enable acknowledgement, or set ack = false if that is meant",
+            ),
+            (_, _, Some(14)) => Finding::good("acknowledgement is off for the token, as configured"),
+            _ => Finding::warning(format!(
+                "whether acknowledgement is on cannot be told (HTTP {status}): {text}"
+            )),
+        }
+    }
+}

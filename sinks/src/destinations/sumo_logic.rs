@@ -1,0 +1,199 @@
+//! A hosted HTTP source of Sumo Logic: a line an event, and an address that is the secret.
+//!
+//! Limits: <https://www.sumologic.com/help/docs/send-data/hosted-collectors/http-source/logs-metrics/upload-logs/>
+//! Answers: <https://www.sumologic.com/help/docs/send-data/hosted-collectors/http-source/troubleshooting/>
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{
+    Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep, by_status,
+    garbled, header_value,
+};
+use crate::{
+    Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor,
+    Secret, Shape, Verdict, encode,
+};
+
+/// "Up to but not exceeding 1MB", before compression.
+const REQUEST_BYTES_MAX: usize = 1_000_000;
+/// A longer message is cut into slices of this size.
+const MESSAGE_BYTES_MAX: usize = 65_536;
+
+/// Settings of its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The source's whole address; it is the secret.
+    url: Secret,
+    /// Source category (`X-Sumo-Category`).
+    category: Option<String>,
+    /// Source name (`X-Sumo-Name`).
+    source_name: Option<String>,
+    /// Source host (`X-Sumo-Host`).
+    host: Option<String>,
+    /// Fields of every event (`X-Sumo-Fields`); Sumo Logic drops those that it has not been told to expect.
+    #[serde(default)]
+    fields: BTreeMap<String, String>,
+    /// What becomes of an event over 64 KiB.
+    #[serde(default)]
+    oversized: Oversized,
+}
+
+/// What becomes of an event over 64 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Oversized {
+    /// It is sent. Sumo Logic stores all of it, as several messages that are no JSON each.
+    #[default]
+    Slice,
+    /// It is not sent, and kept whole among the dead letters.
+    DeadLetter,
+}
+
+impl Destination for Settings {
+    const DEFAULTS: Defaults = Defaults {
+        batch_bytes: REQUEST_BYTES_MAX,
+        batch_bytes_limit: REQUEST_BYTES_MAX,
+        batch_events: 1000,
+        batch_age: Duration::from_secs(1),
+        // A source is not made for many connections.
+        concurrency_max: 2,
+        compression: Compression::Gzip(1),
+        // Its load balancer closes after 30 s.
+        idle_connection_max: Some(Duration::from_secs(25)),
+    };
+
+    fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
+        let endpoint = Endpoint::parse("url", self.url.expose())?;
+        let code = endpoint.base.rsplit('/').next().unwrap_or_default();
+        if !endpoint.base.contains("/receiver/") || code.is_empty() {
+            let message = "not the whole address of an HTTP source: copy it from the source's \"Show URL\"";
+            return Err(Invalid::new("url", message));
+        }
+        let mut redactor = Redactor::new();
+        redactor.add(&endpoint.base);
+        redactor.add(code);
+        let sink = Arc::new(SumoLogic {
+            common: common.clone(),
+            headers: self.headers()?,
+            oversized: self.oversized,
+            url: endpoint.base,
+            redactor: redactor.clone(),
+        });
+        let probe = Some(Arc::clone(&sink) as _);
+        Ok(Built { sink, endpoints: vec![endpoint.origin], defaults: Self::DEFAULTS, probe, redactor })
+    }
+}
+
+impl Settings {
+    fn headers(&self) -> Result<Vec<(&'static str, String)>, Invalid> {
+        let mut headers = vec![("content-type", "text/plain; charset=utf-8".to_owned())];
+        let named = [
+            ("category", "x-sumo-category", &self.category),
+            ("source_name", "x-sumo-name", &self.source_name),
+            ("host", "x-sumo-host", &self.host),
+        ];
+        for (key, header, value) in named {
+            if let Some(value) = value {
+                header_value(key, value)?;
+                headers.push((header, value.clone()));
+            }
+        }
+        let mut fields = Vec::new();
+        for (name, value) in &self.fields {
+            let key = format!("fields.{name}");
+            header_value(&key, name)?;
+            header_value(&key, value)?;
+            if name.contains([',', '=', ' ']) || value.contains([',', '=']) {
+                return Err(Invalid::new(&key, "a field holds no `,` and no `=`, and its name no space"));
+            }
+            fields.push(format!("{name}={value}"));
+        }
+        if !fields.is_empty() {
+            headers.push(("x-sumo-fields", fields.join(",")));
+        }
+        Ok(headers)
+    }
+}
+
+struct SumoLogic {
+    common: CommonSettings,
+    /// The secret.
+    url: String,
+    headers: Vec<(&'static str, String)>,
+    oversized: Oversized,
+    redactor: Redactor,
+}
+
+impl HttpSink for SumoLogic {
+    fn encoded_len(&self, event: &Event) -> usize {
+        event.bytes().len() + self.common.trailship_len(event) + 1
+    }
+
+    fn event_bytes_max(&self) -> Option<usize> {
+        match self.oversized {
+            Oversized::Slice => Some(REQUEST_BYTES_MAX),
+            // The line break is no part of the message.
+            Oversized::DeadLetter => Some(MESSAGE_BYTES_MAX + 1),
+        }
+    }
+
+    fn body<'a>(&self, events: &'a [Event], _: Shape, body: &mut Body<'a>) {
+        let mut members = Vec::new();
+        for event in events {
+            members.clear();
+            self.common.write_trailship(&mut members, event);
+            encode::splice(body, event, &members);
+            body.owned(b"\n");
+        }
+    }
+
+    fn head(&self, _: &Attempt) -> Head {
+        Head { method: "POST", url: self.url.clone(), headers: self.headers.clone() }
+    }
+
+    fn judge(&self, events: &[Event], _: &Attempt, answer: &Answer) -> Judgement {
+        match answer.status {
+            // A success has no prescribed body; a page is not Sumo Logic's but a proxy's.
+            200 if answer.body.trim_ascii_start().starts_with(b"<") => garbled(answer, "a web page answers"),
+            200 => Judgement::all(events.len(), &Verdict::Delivered),
+            408 => {
+                let text = "it took too long and may have stored a part, which the next try stores again";
+                let why = Reason::new(ReasonCode::Unconfirmed, text).with_status(408);
+                Judgement::Unavailable { why, retry_after: super::retry_after(answer) }
+            }
+            _ => by_status(answer, &self.redactor.clean(&answer.excerpt()), "check `url`"),
+        }
+    }
+}
+
+impl Probe for SumoLogic {
+    fn steps(&self) -> Vec<ProbeStep> {
+        // Nothing in it, so nothing is stored.
+        vec![ProbeStep { what: "source".into(), head: self.head(&Attempt::default()), body: Vec::new() }]
+    }
+
+    fn read(&self, _: usize, answer: &Answer) -> Finding {
+        match answer.status {
+            200 => Finding::good(
+                "the source takes requests; an exhausted ingest budget is not told, and drops what it accepts",
+            ),
+            status @ (401 | 403 | 404) => {
+                Finding::failed(format!("the source is not known (HTTP {status}): check `url`"))
+            }
+            status @ (429 | 500..=599) => {
+                Finding::warning(format!("the source answers, but is busy (HTTP {status})"))
+            }
+            status => {
+                Finding::warning(format!("whether the source takes events cannot be told (HTTP {status})"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Tests of what destinations share, and of what holds for each of them.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::Sample;
+use crate::{Attempt, Body, Shape};
+
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    Answer {
+        status,
+        headers: headers.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+        body: body.to_owned().into(),
+    }
+}
+
+pub(crate) fn common() -> CommonSettings {
+    CommonSettings { name: "it".into(), required: true, instance: 7, ..CommonSettings::default() }
+}
+
+/// A destination's settings that are complete; every secret is `hunter2-secret`.
+fn minimal(type_name: &str) -> Value {
+    match type_name {
+        "elasticsearch" => {
+            json!({ "endpoints": ["https://es.example:9200/sub/"], "api_key": "hunter2-secret" })
+        }
+        "splunk_hec" => json!({ "endpoints": ["https://hec.example:8088"], "token": "hunter2-secret" }),
+        "loggly" => json!({ "token": "hunter2-secret" }),
+        "sumo_logic" => json!({ "url": "https://in.example/receiver/v1/http/hunter2-secret" }),
+        _ => panic!("add the settings of {type_name} here"),
+    }
+}
+
+fn built(type_name: &str, common: &CommonSettings) -> Built {
+    build(type_name, minimal(type_name), common).unwrap()
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_every_type() {
+    for &type_name in TYPES {
+        let mut settings = minimal(type_name);
+        settings.as_object_mut().unwrap().insert("tokenn".into(), json!(1));
+        let error = build(type_name, settings, &common()).unwrap_err().to_string();
+        assert!(error.contains("unknown field `tokenn`"), "{type_name}: {error}");
+    }
+    assert!(matches!(build("tape", json!({}), &common()), Err(BuildError::UnknownType)));
+    assert_eq!(defaults("tape"), None);
+}
+
+#[test]
+fn no_secret_is_shown_by_anything_that_can_be_printed() {
+    for &type_name in TYPES {
+        let built = built(type_name, &common());
+        let attempt = Attempt::default();
+        let event = [Sample::new("{}").event()];
+        let echo = answer(400, &[], "you sent hunter2-secret");
+        let judgement = built.sink.judge(&event, &attempt, &echo);
+        let shown = format!(
+            "{built:?} {:?} {:?} {judgement:?} {:?}",
+            built.sink.head(&attempt),
+            built.endpoints,
+            built.probe.as_ref().map(|probe| probe.steps()),
+        );
+        assert!(!shown.contains("hunter2"), "{type_name}: {shown}");
+        let findings = built.probe.as_ref().map(|probe| {
+            let read = |step| format!("{:?}", probe.read(step, &echo));
+            (0..probe.steps().len()).map(read).collect::<String>()
+        });
+        assert!(!findings.unwrap_or_default().contains("hunter2"), "{type_name}");
+    }
+}
+
+#[test]
+fn a_wrong_address_is_refused_without_being_quoted() {
+    for (text, message) in [
+        ("es.example:9200", "absolute"),
+        ("ftp://hunter2.example", "absolute"),
+        ("https://user:hunter2@es.example", "without them"),
+        ("https://es.example/?key=hunter2", "without `?`"),
+        ("https://es.example/#hunter2", "without `?` or `#`"),
+        ("https://hunter2 x", "not an address"),
+        ("", "not an address"),
+    ] {
+        let error = Endpoint::parse("endpoints", text).err().unwrap().to_string();
+        assert!(error.starts_with("endpoints: ") && error.contains(message), "{text}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn an_endpoint_keeps_its_path_and_shows_its_origin() {
+    let endpoint = Endpoint::parse("endpoints", "https://es.example:9200/sub//").unwrap();
+    assert_eq!(
+        (endpoint.base.as_str(), endpoint.origin.as_str()),
+        ("https://es.example:9200/sub", "https://es.example:9200")
+    );
+    assert_eq!(Endpoint::parse("endpoints", "http://[::1]:9200").unwrap().base, "http://[::1]:9200");
+}
+
+#[test]
+fn retry_after_is_read_as_seconds_or_as_a_date() {
+    let after = |headers: &[(&str, &str)]| retry_after(&answer(503, headers, ""));
+    let (now, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:07 GMT");
+    assert_eq!(after(&[("retry-after", " 7 ")]), Some(Duration::from_secs(7)));
+    assert_eq!(after(&[("retry-after", later), ("date", now)]), Some(Duration::from_secs(30)));
+    assert_eq!(after(&[("retry-after", now), ("date", later)]), Some(Duration::ZERO));
+    assert_eq!(after(&[("retry-after", later)]), None);
+    assert_eq!(after(&[("retry-after", "soon"), ("date", now)]), None);
+    assert_eq!(after(&[]), None);
+}
+
+#[test]
+fn every_status_has_a_judgement_that_loses_nothing() {
+    for status in 200..600 {
+        let judgement = by_status(&answer(status, &[("retry-after", "3")], ""), "text", "check `token`");
+        let (code, expected) = match &judgement {
+            Judgement::Unavailable { why, retry_after } => {
+                assert_eq!(*retry_after, Some(Duration::from_secs(3)));
+                (why.code, "unavailable")
+            }
+            Judgement::Denied(why) => (why.code, "denied"),
+            Judgement::Refused(why) => (why.code, "refused"),
+            Judgement::TooLarge(why) => (why.code, "too large"),
+            Judgement::Each(_) => panic!("{status} is no success"),
+        };
+        let row = match status {
+            200..=299 => (ReasonCode::Garbled, "unavailable"),
+            300..=399 | 404 | 405 | 406 | 410 | 411 | 415 | 501 => (ReasonCode::Misconfigured, "denied"),
+            400 | 422 => (ReasonCode::Invalid, "refused"),
+            401 | 403 | 407 => (ReasonCode::Unauthorized, "denied"),
+            408 => (ReasonCode::Timeout, "unavailable"),
+            413 => (ReasonCode::TooLarge, "too large"),
+            429 => (ReasonCode::Throttled, "unavailable"),
+            500.. => (ReasonCode::ServerError, "unavailable"),
+            _ => (ReasonCode::Other, "unavailable"),
+        };
+        assert_eq!((code, expected), row, "{status}");
+    }
+}
+
+/// Records with odd places in them, valid as JSON.
+fn record() -> impl Strategy<Value = String> {
+    let text = prop_oneof![any::<String>(), Just("2023-07-10T11:42:01Z".to_owned())];
+    (text, any::<String>(), any::<Option<bool>>(), "[ ]{0,2}").prop_map(|(time, agent, read_only, space)| {
+        let members = [
+            format!("\"eventTime\":{}", json!(time)),
+            format!("\"userAgent\":{}", json!(agent)),
+            format!("\"readOnly\":{}", json!(read_only)),
+            format!("\"eventID\":{}", json!(agent)),
+            format!("\"awsRegion\":{}", json!(time)),
+        ];
+        format!("{{{space}{}{space}}}", members.join(&format!(",{space}")))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_body_holds_each_record_whole_and_within_its_announced_length(
+        records in prop::collection::vec(record(), 1..4),
+        label in any::<String>(),
+        full in any::<bool>(),
+    ) {
+        let additions = if full { Additions::Full } else { Additions::None };
+        let labels = vec![("a".to_owned(), label)];
+        let common = CommonSettings { additions, labels, ..common() };
+        let actor = r#"{"actor":{"class":"principal","kind":"iam_user","principal":"arn:\"x\u0001"},"record":0}"#;
+        let events: Vec<_> =
+            records.iter().map(|record| Sample::new(record).additions(actor).labels(&[("b", "\n\"")]).event()).collect();
+        for &type_name in TYPES {
+            let sink = built(type_name, &common).sink;
+            let mut body = Body::new();
+            sink.body(&events, Shape::Normal, &mut body);
+            let announced: usize = events.iter().map(|event| sink.encoded_len(event)).sum();
+            prop_assert!(body.len() <= announced, "{type_name}: {} > {announced}", body.len());
+            // Not so much more that batches would stay half empty.
+            prop_assert!(announced <= body.len() + events.len() * 700, "{type_name}: {announced} for {}", body.len());
+            let flat = String::from_utf8(body.flatten()).unwrap();
+            prop_assert_eq!(flat.len(), body.len());
+            let mut at = 0;
+            for record in &records {
+                let inside = &record[..record.len() - 1];
+                let found = flat[at..].find(inside);
+                prop_assert!(found.is_some(), "{type_name}: {record} is not in {flat}");
+                at += found.unwrap() + inside.len();
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Secrets in a destination's settings, and how they are kept out of every text.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A text that is never shown: `Debug`, `Display` and serialization give `***`.
+///
+/// In TOML a string, or `{ file = "path" }`; line breaks at a file's end are no part of the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a text for a secret.
+    ///
+    /// # Errors
+    /// If it is empty, or holds a control character and so cannot stand in a header or a URL.
+    pub fn new(text: impl Into<String>) -> Result<Self, &'static str> {
+        let text = text.into();
+        if text.trim().is_empty() {
+            return Err("the secret is empty: set it, or take the key away");
+        }
+        if text.chars().any(char::is_control) {
+            return Err("the secret holds a line break or another control character: remove it");
+        }
+        Ok(Self(text))
+    }
+
+    /// The secret itself. What is done with it must not be logged.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or { file = \"path\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+        Secret::new(text).map_err(E::custom)
+    }
+
+    // A wrong type would otherwise be quoted in the error, and it may be the secret: a number, say.
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+        Err(E::custom("a secret is a string: put it in quotes"))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+        Err(E::custom("a secret is a string: put it in quotes"))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+        Err(E::custom("a secret is a string: put it in quotes"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Source {
+            file: std::path::PathBuf,
+        }
+        let Source { file } = Source::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            de::Error::custom(format!("secret file `{}` cannot be read: {error}", file.display()))
+        })?;
+        Secret::new(text.trim_end_matches(['\r', '\n']))
+            .map_err(|error| de::Error::custom(format!("secret file `{}`: {error}", file.display())))
+    }
+}
+
+/// Takes known secrets out of texts that a destination or a library wrote.
+#[derive(Clone, Default)]
+pub struct Redactor(Vec<String>);
+
+impl Redactor {
+    /// A redactor of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a secret as it stands and in base64.
+    pub fn add(&mut self, secret: &str) {
+        if !secret.is_empty() {
+            self.0.push(STANDARD.encode(secret));
+            self.0.push(secret.to_owned());
+            // The longest first: one secret may hold another.
+            self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        }
+    }
+
+    /// `text` with every known secret replaced by `***`.
+    #[must_use]
+    pub fn clean(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redactor(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::io::Write as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: serde_json::Value) -> Result<Secret, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let secret = Secret::new("hunter2").unwrap();
+        assert_eq!(format!("{secret:?} {secret}"), "*** ***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_string_or_a_file() {
+        assert_eq!(read(json!("hunter2")).unwrap().expose(), "hunter2");
+        let path = std::env::temp_dir().join(format!("trailship-secret-{}", std::process::id()));
+        std::fs::File::create(&path).unwrap().write_all(b"from a file\r\n").unwrap();
+        let secret = read(json!({ "file": path })).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(secret.expose(), "from a file");
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_used_is_refused_without_being_quoted() {
+        for (value, message) in [
+            (json!(""), "the secret is empty"),
+            (json!(" "), "the secret is empty"),
+            (json!("a\nb"), "control character"),
+            (json!(918_273), "put it in quotes"),
+            (json!({ "file": "/does/not/exist" }), "secret file `/does/not/exist` cannot be read"),
+            (json!({ "path": "x" }), "unknown field"),
+        ] {
+            let error = read(value).unwrap_err();
+            assert!(error.contains(message), "{error}");
+            assert!(!error.contains("918"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_redactor_finds_secrets_plain_and_in_base64() {
+        let mut redactor = Redactor::new();
+        redactor.add("abc");
+        redactor.add("abcdef");
+        assert_eq!(redactor.clean("abcdef abc YWJjZGVm x"), "*** *** *** x");
+        assert!(!format!("{redactor:?}").contains("abc"));
+    }
+}
