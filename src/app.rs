@@ -122,6 +122,11 @@ impl App {
         Ok(())
     }
 
+    /// The sinks' names, in the order of the lanes.
+    pub fn sink_names(&self) -> Vec<String> {
+        self.config.sinks.iter().map(|sink| sink.name.clone()).collect()
+    }
+
     /// Whether events are still with a lane.
     fn is_settling(&self) -> bool {
         self.plan.lanes.all().iter().any(|lane| lane.stats().in_flight() > 0)
@@ -133,7 +138,7 @@ impl App {
         stop: &Stop,
         finished: &Stop,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-        let meter = Arc::new(SourceMeter::new(source.name.clone(), &self.config, Arc::clone(&self.metrics), Arc::clone(&self.plan.clock)));
+        let meter = Arc::new(SourceMeter::new(&source.name, self.sink_names(), Arc::clone(&self.metrics), Arc::clone(&self.plan.clock)));
         let (stop, finished) = (stop.clone(), finished.clone());
         match &source.kind {
             SourceKind::Sqs(sqs) => {
@@ -271,7 +276,6 @@ fn make_sink(sink: &SinkConfig, ports: &SinkPorts<'_>) -> anyhow::Result<(Arc<dy
                 Arc::new(transport),
                 Arc::clone(ports.compute),
                 http.compression,
-                Arc::clone(ports.clock),
             );
             (Arc::new(made), built.endpoints)
         }

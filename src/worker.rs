@@ -4,5 +4,5 @@ pub mod fetch;
 mod job;
 mod pass;
 
-pub use job::{JobEnd, LogFileJob, Owed, Plan};
-pub use pass::ReadSettings;
+pub use job::{JobEnd, JobObserver, LogFileJob, Owed, Plan};
+pub use pass::{PassError, PassObserver, ReadSettings};

@@ -139,19 +139,25 @@ impl SqsSource {
             .await
             .map_err(|error| crate::aws::describe(&error))?;
         self.meter.received();
-        Ok(answer.messages.unwrap_or_default())
+        let messages = answer.messages.unwrap_or_default();
+        if let Some(oldest) = messages.iter().filter_map(sent_at).min() {
+            self.meter.oldest(oldest);
+        }
+        Ok(messages)
     }
 
     async fn handle(self: Arc<Self>, message: Message, lease: Lease, slot: OwnedSemaphorePermit) {
         let body = message.body().unwrap_or_default();
         let notification = read_notification(body.as_bytes());
         let shape = notification.shape.as_str();
-        let end = self.ship(&message, notification, slot).await;
+        let unreadable = notification.unreadable;
+        let mut end = self.ship(&message, notification, slot).await;
+        if let Some(why) = unreadable {
+            self.left_unknown(&message, why);
+            end = MessageEnd::Unknown;
+        }
         if matches!(end, MessageEnd::Done | MessageEnd::Nothing) {
-            let sent = message
-                .attributes()
-                .and_then(|attributes| attributes.get(&MessageSystemAttributeName::SentTimestamp))
-                .and_then(|sent| sent.parse::<u64>().ok());
+            let sent = sent_at(&message);
             if lease.is_lost() {
                 self.meter.acknowledged_late();
             }
@@ -175,16 +181,20 @@ impl SqsSource {
                 MessageEnd::Nothing
             }
             Content::Unknown(why) => {
-                tracing::warn!(
-                    code = "message_unknown",
-                    source = self.name,
-                    message = id,
-                    why = %why,
-                    "the message is left on the queue for its dead-letter policy"
-                );
+                self.left_unknown(message, why);
                 MessageEnd::Unknown
             }
         }
+    }
+
+    fn left_unknown(&self, message: &Message, why: cloudtrail::UnknownReason) {
+        tracing::warn!(
+            code = "message_unknown",
+            source = self.name,
+            message = message.message_id().unwrap_or_default(),
+            why = why.as_str(),
+            "the message is left on the queue for its dead-letter policy"
+        );
     }
 
     async fn ship_objects(&self, objects: Vec<ObjectRef>, slot: OwnedSemaphorePermit) -> MessageEnd {
@@ -304,7 +314,7 @@ impl SqsSource {
             match admit(&object, &self.config.buckets, &Filter::default()) {
                 Admission::Fetch { bucket, key } => {
                     let minute = key.minute.map(cloudtrail::Timestamp::to_rfc3339_millis);
-                    let owed = RangeSet::from_ranges(handoff.ranges.iter().map(|&[start, end]| start..end));
+                    let owed = RangeSet::from_ranges(handoff.ranges.iter().cloned());
                     jobs.push(self.job(&object, bucket, minute, Via::Handoff).pinned(&handoff.etag).owing(lane, &owed));
                 }
                 Admission::Ignore(why) => self.meter.ignored(&object, why),
@@ -342,4 +352,9 @@ impl SqsSource {
             }
         }
     }
+}
+
+/// When a message was sent, in milliseconds since 1970.
+fn sent_at(message: &Message) -> Option<i64> {
+    message.attributes()?.get(&MessageSystemAttributeName::SentTimestamp)?.parse().ok()
 }

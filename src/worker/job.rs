@@ -58,15 +58,15 @@ pub struct Plan {
 /// Told how a log file fares.
 pub trait JobObserver: PassObserver {
     /// A read failed and will be tried again.
-    fn failed(&self, error: &PassError, attempt: u32);
+    fn failed(&self, name: &str, error: &PassError, attempt: u32);
     /// The rest of a log file went to the dead letters.
-    fn dead_lettered(&self, from: u64, why: &Reason);
+    fn dead_lettered(&self, name: &str, from: u64, why: &Reason);
     /// Dead letters cannot be stored.
     fn dead_letter_failed(&self, error: &std::io::Error);
     /// A sink that is not required did not get these events.
     fn dropped(&self, lane: usize, events: u64);
     /// The log file is read again for this sink.
-    fn again(&self, lane: usize, owed: u64);
+    fn again(&self, name: &str, lane: usize, owed: u64);
 }
 
 /// Log files of which a sink still owes events.
@@ -223,7 +223,7 @@ impl LogFileJob {
             }
             let permit = lane.admit_pass().await;
             let Some(permit) = permit else { return Err(format!("sink {} has ended", lane.config().name)) };
-            self.observer.again(*index, owed);
+            self.observer.again(&self.name(), *index, owed);
             let read = self.read(&[position], true).await;
             drop(permit);
             if let Read::Kept(why) = read {
@@ -250,7 +250,7 @@ impl LogFileJob {
                 return Read::DeadLettered;
             }
             let attempt = self.failed_reads.fetch_add(1, Ordering::Relaxed) + 1;
-            self.observer.failed(&error, attempt);
+            self.observer.failed(&self.name(), &error, attempt);
             if attempt >= READS_MAX {
                 return self.give_up(&error, attempt).await;
             }
@@ -278,6 +278,7 @@ impl LogFileJob {
             observer: &*self.observer,
             targets: &targets,
             patient,
+            again: patient || self.failed_reads.load(Ordering::Relaxed) > 0,
             pinned,
         };
         let end = pass.run(&self.file).await;
@@ -320,7 +321,7 @@ impl LogFileJob {
             self.observer.dead_letter_failed(&error);
             return Read::Kept(format!("dead letters cannot be stored: {error}"));
         }
-        self.observer.dead_lettered(from, &why);
+        self.observer.dead_lettered(&self.name(), from, &why);
         for (_, share) in &self.shares {
             share.settle_unread(from);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloudtrail::{Chunk, ConsoleFrontEnds, ContentKind, Limits, LogFileEnd, LogFileReader, ReadError};
+use cloudtrail::{Chunk, ConsoleFrontEnds, Limits, LogFileEnd, LogFileReader, ReadError};
 use sinks::ports::{Clock, Compute, Random, run_on};
 use sinks::{Delays, Lane, LogFile, Made, ParcelMaker, RetryConfig, Share};
 
@@ -47,8 +47,8 @@ pub struct Target<'a> {
 
 /// Told what a pass comes across.
 pub trait PassObserver: Send + Sync {
-    /// Events of one chunk were read.
-    fn events(&self, made: &Made);
+    /// Events of one chunk were read, for the first time or again.
+    fn events(&self, made: &Made, again: bool);
     /// A download was interrupted, and will go on.
     fn interrupted(&self, error: &FetchError);
     /// So many compressed bytes arrived.
@@ -56,11 +56,13 @@ pub trait PassObserver: Send + Sync {
 }
 
 /// How a pass ended, other than well.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PassError {
     /// The bytes could not be had.
+    #[error("{0}")]
     Fetch(FetchError),
-    /// The bytes make no log file; `from` is the first event that could not be read.
+    /// The bytes make no log file.
+    #[error("{error} (events before {from} are fine)")]
     Broken {
         /// Why.
         error: ReadError,
@@ -68,7 +70,23 @@ pub enum PassError {
         from: u64,
     },
     /// A worker died on it.
+    #[error("a worker died on it: please report this")]
     Died,
+}
+
+impl PassError {
+    /// A stable name for logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Fetch(FetchError::Interrupted(_)) => "fetch_interrupted",
+            Self::Fetch(FetchError::NotFound(_)) => "fetch_not_found",
+            Self::Fetch(FetchError::Denied(_)) => "fetch_denied",
+            Self::Fetch(FetchError::Changed(_)) => "fetch_changed",
+            Self::Broken { error, .. } => error.code(),
+            Self::Died => "worker_died",
+        }
+    }
 }
 
 /// What a good pass found.
@@ -92,6 +110,8 @@ pub struct Pass<'a> {
     pub targets: &'a [Target<'a>],
     /// Whether one lane's slowness may hold up the pass: true where it reads for that lane alone.
     pub patient: bool,
+    /// Whether the log file was read before.
+    pub again: bool,
     /// The version that it has to be.
     pub pinned: Version,
 }
@@ -226,7 +246,7 @@ impl Pass<'_> {
 
     async fn offer_all(&self, made: Vec<Made>) {
         for made in made {
-            self.observer.events(&made);
+            self.observer.events(&made, self.again);
             let mut wanted = false;
             for target in self.targets {
                 wanted |= made.parcel.chunk().events().any(|event| target.share.owes(event.index()));
@@ -249,10 +269,4 @@ impl Pass<'_> {
 fn make(kit: &mut Kit) -> Vec<Made> {
     let maker = &mut kit.maker;
     kit.chunks.drain(..).map(|chunk| maker.make(chunk)).collect()
-}
-
-/// Whether a log file without events is one that should have had some.
-#[must_use]
-pub fn is_foreign(content: &ContentKind) -> bool {
-    matches!(content, ContentKind::NoRecords(_))
 }

@@ -1,0 +1,449 @@
+//! Turns what lanes, log files, leases and messages report into metrics and log lines.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use cloudtrail::{ContentKind, ObjectRef, Timestamp};
+use sinks::ports::Clock;
+use sinks::{Event, LaneObserver, LaneState, Made, Outcome, Reason, Via};
+
+use crate::lanes::Lanes;
+use crate::sources::leases::LeaseObserver;
+use crate::telemetry::{Metrics, SinkSeries, SourceSeries};
+use crate::worker::fetch::FetchError;
+use crate::worker::{JobEnd, JobObserver, Owed, PassError, PassObserver};
+
+/// A failure that lasts is logged at once and then this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// RFC 3339 with milliseconds.
+#[must_use]
+pub fn rfc3339(at: SystemTime) -> String {
+    Timestamp::from_millis(millis(at)).to_rfc3339_millis()
+}
+
+fn millis(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a metric needs no more than 53 bits")]
+fn seconds(millis: i64) -> f64 {
+    millis.max(0) as f64 / 1000.0
+}
+
+/// Lets a log line through once an interval.
+#[derive(Debug, Default)]
+struct Throttle {
+    /// Milliseconds on the monotonic clock, plus one; 0 before the first.
+    last: AtomicU64,
+}
+
+impl Throttle {
+    fn lets_through(&self, now: Duration) -> bool {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let last = self.last.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= LOG_INTERVAL.as_millis() as u64;
+        due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// Observes the lane of one sink.
+pub struct LaneMeter {
+    sink: String,
+    metrics: Arc<Metrics>,
+    series: SinkSeries,
+    clock: Arc<dyn Clock>,
+    throttle: Throttle,
+}
+
+impl LaneMeter {
+    /// An observer for the sink of that name.
+    #[must_use]
+    pub fn new(sink: &str, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        let series = metrics.sink(sink);
+        Self { sink: sink.to_owned(), metrics, series, clock, throttle: Throttle::default() }
+    }
+}
+
+/// The name of a state in metrics and on the status page.
+#[must_use]
+pub fn state_name(state: &LaneState) -> &'static str {
+    match state {
+        LaneState::Open => "ok",
+        LaneState::Congested => "congested",
+        LaneState::Unavailable(_) => "unavailable",
+        LaneState::Denied(_) => "denied",
+    }
+}
+
+impl LaneObserver for LaneMeter {
+    fn request(&self, result: &'static str, took: Duration) {
+        self.metrics.counter("sink_requests_total", &[&self.sink, result]).inc();
+        self.series.duration.observe(took.as_secs_f64());
+    }
+
+    fn failure(&self, why: &Reason, events: usize) {
+        self.metrics.counter("sink_errors_total", &[&self.sink, why.code.as_str()]).inc();
+        if self.throttle.lets_through(self.clock.monotonic()) {
+            tracing::warn!(
+                code = "sink_failing",
+                sink = self.sink,
+                class = why.code.as_str(),
+                status = why.status,
+                why = why.text,
+                events,
+                "nothing is lost; the events are sent again"
+            );
+        }
+    }
+
+    fn delivered(&self, event: &Event) {
+        let origin = match event.file().via {
+            Via::Handoff => 1,
+            Via::Backfill | Via::Redrive | Via::Ship => 2,
+            Via::Queue | Via::Inline | Via::Directory => 0,
+        };
+        if let (Some(time), Some(age)) = (event.time(), self.series.age.get(origin)) {
+            age.observe(seconds(millis(self.clock.now()).saturating_sub(time.millis())));
+        }
+    }
+
+    fn state(&self, state: &LaneState) {
+        match state {
+            LaneState::Open => tracing::info!(code = "sink_open", sink = self.sink, "the sink accepts events"),
+            LaneState::Congested => tracing::warn!(
+                code = "sink_congested",
+                sink = self.sink,
+                "the sink is slower than the others; its log files are fetched again when it has room"
+            ),
+            LaneState::Unavailable(why) => tracing::warn!(
+                code = "sink_unavailable",
+                sink = self.sink,
+                class = why.code.as_str(),
+                status = why.status,
+                why = why.text,
+                "the sink is probed; its log files are kept on the queue until it answers"
+            ),
+            LaneState::Denied(why) => tracing::error!(
+                code = "sink_denied",
+                sink = self.sink,
+                class = why.code.as_str(),
+                status = why.status,
+                why = why.text,
+                "credentials or set-up of the sink have to be mended; nothing is lost meanwhile"
+            ),
+        }
+    }
+
+    fn dead_lettered(&self, event: &Event, why: &Reason) {
+        tracing::error!(
+            code = "event_dead_lettered",
+            sink = self.sink,
+            event_id = %event.document_id(),
+            bucket = event.file().bucket,
+            key = event.file().key,
+            record = event.index(),
+            class = why.code.as_str(),
+            why = why.text,
+            "the destination does not take this event; it is in the dead letters"
+        );
+    }
+
+    fn dead_letter_failed(&self, why: &std::io::Error) {
+        dead_letter_failed(&self.metrics, why);
+    }
+}
+
+fn dead_letter_failed(metrics: &Metrics, why: &std::io::Error) {
+    metrics.counter("dead_letter_write_failures_total", &[]).inc();
+    tracing::error!(code = "dead_letter_not_stored", error = %why, "events stay owed: check [dead_letter]");
+}
+
+/// Observes one source and the log files that it brings.
+pub struct SourceMeter {
+    source: String,
+    sinks: Vec<String>,
+    metrics: Arc<Metrics>,
+    series: SourceSeries,
+    clock: Arc<dyn Clock>,
+    failing: Throttle,
+    /// What readiness says of it: set by the last receive.
+    error: std::sync::Mutex<Option<String>>,
+    answered: std::sync::atomic::AtomicBool,
+}
+
+impl SourceMeter {
+    /// An observer for the source of that name.
+    #[must_use]
+    pub fn new(source: &str, sinks: Vec<String>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        let series = metrics.source(source);
+        Self {
+            source: source.to_owned(),
+            sinks,
+            metrics,
+            series,
+            clock,
+            failing: Throttle::default(),
+            error: std::sync::Mutex::default(),
+            answered: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// The source's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.source
+    }
+
+    /// Why the source does not bring anything, if so; `starting` before its first answer.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let error = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let starting = || (!self.answered.load(Ordering::Relaxed)).then(|| "has not answered yet".to_owned());
+        error.or_else(starting)
+    }
+
+    /// The source answered.
+    pub fn received(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+        let now = millis(self.clock.now()) / 1000;
+        self.metrics.gauge("source_last_receive_timestamp_seconds", &[&self.source]).set(now);
+    }
+
+    /// The source did not answer.
+    pub fn receive_failed(&self, error: &str) {
+        self.metrics.counter("source_errors_total", &[&self.source]).inc();
+        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error.to_owned());
+        if self.failing.lets_through(self.clock.monotonic()) {
+            tracing::error!(code = "source_failing", source = self.source, error, "the source is asked again");
+        }
+    }
+
+    /// The oldest message of a receive was sent at this time, in milliseconds since 1970.
+    pub fn oldest(&self, sent_ms: i64) {
+        let age = millis(self.clock.now()).saturating_sub(sent_ms) / 1000;
+        self.metrics.gauge("queue_oldest_message_age_seconds", &[&self.source]).set(age.max(0));
+    }
+
+    /// How many messages wait.
+    pub fn visible(&self, messages: i64) {
+        self.metrics.gauge("queue_visible_messages", &[&self.source]).set(messages);
+    }
+
+    /// How many messages are held.
+    pub fn leases(&self, held: usize) {
+        self.metrics.gauge("leases", &[&self.source]).set_count(held as u64);
+    }
+
+    /// A message has ended.
+    pub fn message(&self, shape: &str, outcome: &str) {
+        self.metrics.counter("queue_messages_total", &[&self.source, shape, outcome]).inc();
+    }
+
+    /// A message that was sent at this time, in milliseconds since 1970, is done.
+    pub fn lag(&self, sent_ms: i64) {
+        self.series.lag.observe(seconds(millis(self.clock.now()).saturating_sub(sent_ms)));
+    }
+
+    /// The lease of a message was lost before it was done: it may be delivered again.
+    pub fn acknowledged_late(&self) {
+        tracing::warn!(code = "lease_lost", source = self.source, "a message took longer than its lease");
+    }
+
+    /// Log files that a message says are gone.
+    pub fn removed(&self, objects: &[ObjectRef]) {
+        for object in objects {
+            self.metrics.counter("log_files_removed_total", &[&self.source]).inc();
+            tracing::warn!(
+                code = "log_file_removed",
+                source = self.source,
+                bucket = object.bucket,
+                key = object.key,
+                "a log file was deleted from its bucket or has expired"
+            );
+        }
+    }
+
+    /// An object with nothing to ship in it.
+    pub fn ignored(&self, object: &ObjectRef, why: &str) {
+        self.outcome("ignored");
+        tracing::debug!(code = "object_ignored", source = self.source, bucket = object.bucket, key = object.key, why);
+    }
+
+    /// A local file with nothing to ship in it.
+    pub fn ignored_file(&self, path: &Path, why: &str) {
+        self.outcome("ignored");
+        tracing::info!(code = "object_ignored", source = self.source, key = %path.display(), why, "nothing to ship");
+    }
+
+    /// An object of a bucket that is not allowed.
+    pub fn refused(&self, object: &ObjectRef) {
+        self.outcome("refused");
+        tracing::error!(
+            code = "bucket_not_allowed",
+            source = self.source,
+            bucket = object.bucket,
+            key = object.key,
+            "a message names a bucket that is not in `buckets`: forged, or to be added; it stays on the queue"
+        );
+    }
+
+    /// A log file has ended.
+    pub fn log_file(&self, name: &str, end: &JobEnd) {
+        let outcome = match end {
+            JobEnd::Done { content: ContentKind::NoRecords(_), .. } => "no_records",
+            JobEnd::Done { events: 0, .. } => "empty",
+            JobEnd::Done { .. } => "done",
+            JobEnd::DeadLettered => "dead_lettered",
+            JobEnd::Kept(_) => "kept",
+        };
+        self.outcome(outcome);
+        match end {
+            JobEnd::Done { content: content @ ContentKind::NoRecords(_), .. } => tracing::warn!(
+                code = "log_file_without_records",
+                source = self.source,
+                log_file = name,
+                content = content.as_str(),
+                "the object has the name of a log file and holds no events"
+            ),
+            JobEnd::Done { events, .. } => {
+                tracing::debug!(code = "log_file_done", source = self.source, log_file = name, events);
+            }
+            JobEnd::DeadLettered => {}
+            JobEnd::Kept(why) => tracing::warn!(
+                code = "log_file_kept",
+                source = self.source,
+                log_file = name,
+                why,
+                "the log file is not done; it comes again"
+            ),
+        }
+    }
+
+    fn outcome(&self, outcome: &str) {
+        self.metrics.counter("log_files_total", &[&self.source, outcome]).inc();
+    }
+}
+
+impl PassObserver for SourceMeter {
+    fn events(&self, made: &Made, again: bool) {
+        let events = made.parcel.chunk().len() as u64;
+        let pass = if again { &self.series.again } else { &self.series.first };
+        pass.add(events);
+        self.series.bytes.add(made.parcel.chunk().bytes().len() as u64);
+        if again {
+            return;
+        }
+        for (class, kind, count) in &made.actors {
+            self.metrics.counter("events_by_actor_total", &[class.as_str(), kind.as_str()]).add(*count);
+        }
+        if made.id_conflicts > 0 {
+            self.metrics.counter("event_id_conflicts_total", &[&self.source]).add(made.id_conflicts);
+            tracing::warn!(
+                code = "event_id_conflict",
+                source = self.source,
+                key = made.parcel.file().key,
+                events = made.id_conflicts,
+                "events of one log file have the same id and other bytes; they keep both"
+            );
+        }
+    }
+
+    fn interrupted(&self, error: &FetchError) {
+        self.metrics.counter("log_file_interruptions_total", &[&self.source]).inc();
+        tracing::debug!(code = "download_interrupted", source = self.source, error = %error);
+    }
+
+    fn compressed(&self, bytes: u64) {
+        self.series.compressed_bytes.add(bytes);
+    }
+}
+
+impl JobObserver for SourceMeter {
+    fn failed(&self, name: &str, error: &PassError, attempt: u32) {
+        tracing::warn!(
+            code = error.code(),
+            source = self.source,
+            log_file = name,
+            error = %error,
+            attempt,
+            "the log file could not be read; it is read again"
+        );
+    }
+
+    fn dead_lettered(&self, name: &str, from: u64, why: &Reason) {
+        tracing::error!(
+            code = "log_file_dead_lettered",
+            source = self.source,
+            log_file = name,
+            from_record = from,
+            why = why.text,
+            "the rest of the log file cannot be read; it is named in the dead letters and stays in its bucket"
+        );
+    }
+
+    fn dead_letter_failed(&self, error: &std::io::Error) {
+        dead_letter_failed(&self.metrics, error);
+    }
+
+    fn dropped(&self, lane: usize, events: u64) {
+        if let Some(sink) = self.sinks.get(lane) {
+            self.metrics.counter("sink_events_total", &[sink, "dropped"]).add(events);
+        }
+    }
+
+    fn again(&self, name: &str, lane: usize, owed: u64) {
+        let sink = self.sinks.get(lane);
+        tracing::debug!(code = "log_file_again", source = self.source, log_file = name, sink, owed);
+    }
+}
+
+impl LeaseObserver for SourceMeter {
+    fn extended(&self, outcome: &'static str, leases: u64) {
+        self.metrics.counter("lease_extensions_total", &[&self.source, outcome]).add(leases);
+    }
+
+    fn delete_failed(&self, error: &str) {
+        self.metrics.counter("log_file_deletes_failed_total", &[&self.source]).inc();
+        tracing::warn!(
+            code = "message_not_deleted",
+            source = self.source,
+            error,
+            "a message that is done could not be deleted; it comes again"
+        );
+    }
+}
+
+/// Brings the metrics up to date that are counted elsewhere; called before they are read.
+pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, now: Duration) {
+    metrics.gauge("in_flight_bytes", &[]).set_count(lanes.budget().in_use_bytes());
+    metrics.gauge("memory_budget_bytes", &[]).set_count(lanes.budget().total_bytes());
+    for (index, lane) in lanes.all().iter().enumerate() {
+        let sink = lane.config().name.as_str();
+        let stats = lane.stats();
+        let in_flight = stats.in_flight();
+        let dropped = metrics.counter("sink_events_total", &[sink, "dropped"]).get();
+        for outcome in Outcome::ALL {
+            metrics.counter("sink_events_total", &[sink, outcome.as_str()]).raise_to(stats.count(outcome));
+        }
+        // What was dropped was let go of, or never offered: it counts as offered here, so that the sum holds.
+        metrics.counter("sink_events_offered_total", &[sink]).raise_to(stats.offered() + dropped);
+        metrics.gauge("sink_events_in_flight", &[sink]).set_count(in_flight);
+        let state = lane.health().state();
+        for name in crate::telemetry::SINK_STATES {
+            metrics.gauge("sink_state", &[sink, name]).set(i64::from(name == state_name(&state)));
+        }
+        let delivery = lane.health().last_delivery().map_or(0, |at| millis(at) / 1000);
+        metrics.gauge("sink_last_delivery_timestamp_seconds", &[sink]).set(delivery);
+        metrics.gauge("sink_concurrency", &[sink]).set_count(lane.health().concurrency() as u64);
+        metrics.gauge("sink_batch_limit_bytes", &[sink]).set_count(lane.health().batch_bytes_max() as u64);
+        let (files, oldest) = owed.of(index);
+        metrics.gauge("sink_owed_log_files", &[sink]).set_count(files as u64);
+        let waiting = oldest.map_or(0, |since| now.saturating_sub(since).as_secs());
+        metrics.gauge("sink_owed_oldest_seconds", &[sink]).set_count(waiting);
+    }
+}

@@ -1,0 +1,7 @@
+//! What the agent says of itself: structured logs and metrics.
+
+mod logs;
+mod metrics;
+
+pub use logs::init as init_logs;
+pub use metrics::{Kind, METRICS, Metric, Metrics, SINK_STATES, SinkSeries, SourceSeries};
