@@ -113,7 +113,7 @@ endpoints = {{ s3 = "{self.endpoints['s3']}", sqs = "{self.endpoints['sqs']}" }}
 type = "sqs"
 queue_url = "{queue}"
 buckets = [{{ name = "{BUCKET}" }}]
-visibility_timeout = "10s"
+visibility_timeout = "30s"
 
 [sinks.out]
 {sink}
@@ -178,7 +178,7 @@ def receive_all(bench: Bench, queue: str, count: int) -> list[str]:
         handles.update({message["MessageId"]: message["ReceiptHandle"] for message in answer.get("Messages", [])})
         return len(handles) == count
 
-    lane.wait_until("the agent's leases to lapse", 40, received_all)
+    lane.wait_until("the agent's leases to lapse", 55, received_all)
     return list(handles.values())
 
 
@@ -212,7 +212,7 @@ def what_nobody_can_read_goes_to_the_dead_letter_queue(bench: Bench) -> None:
     bench.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(stranger))
     bench.announce(queue)
     with lane.running(bench.agent("poison", queue, bench.file_sink("poison"))) as agent:
-        lane.wait_until("both in the dead-letter queue", 90, lambda: bench.counts(dead)[0] == 2)
+        lane.wait_until("both in the dead-letter queue", 150, lambda: bench.counts(dead)[0] == 2)
         lane.wait_until("an empty queue", 30, lambda: bench.is_empty(queue))
         agent.stop()
     lane.judge(bench.issued, lane.lines_in(bench.folder / "poison" / "out")).check()
