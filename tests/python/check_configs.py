@@ -6,12 +6,21 @@ import argparse
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import deployments
 import lane
 
-EXAMPLE = deployments.DEPLOY.parent / "config.example.toml"
+ROOT = deployments.DEPLOY.parent
+EXAMPLE = ROOT / "config.example.toml"
+
+
+def in_the_readme() -> dict[str, str]:
+    """The configurations that the README shows."""
+    blocks = re.findall(r"^( *)```toml\n(.*?)^ *```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    texts = [textwrap.dedent(block) for _, block in blocks]
+    return {f"README.md, block {number}": text for number, text in enumerate(texts, start=1)}
 
 
 def check(binary: Path, text: str) -> str | None:
@@ -28,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", type=Path, required=True)
     binary = parser.parse_args().binary.resolve()
-    texts = deployments.configurations() | {EXAMPLE.name: EXAMPLE.read_text()}
+    texts = deployments.configurations() | in_the_readme() | {EXAMPLE.name: EXAMPLE.read_text()}
     results = {name: check(binary, text) for name, text in texts.items()}
     # A binary that takes everything would pass all of the above.
     if check(binary, next(iter(texts.values())) + "\n[no_such_table]\n") is None:

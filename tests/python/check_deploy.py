@@ -122,6 +122,14 @@ def the_template_grants_what_the_policy_grants() -> list[str]:
     return [] if there == here else [f"only in one of them: {sorted(there ^ here)}"]
 
 
+def the_readme_grants_what_the_policy_grants() -> list[str]:
+    """The policy that the README shows names the same actions, but for the key's, which it mentions below."""
+    block = re.search(r"```json\n(.*?)```", (DEPLOY.parent / "README.md").read_text(), re.DOTALL)[1]
+    policy = json.loads((DEPLOY / "iam" / "agent-policy.json").read_text())["Statement"]
+    there, here = actions_of(json.loads(block)["Statement"]) | {"kms:Decrypt"}, actions_of(policy)
+    return [] if there == here else [f"only in one of them: {sorted(there ^ here)}"]
+
+
 def actions_of(statements: list[dict]) -> set[str]:
     """Every action of a list of statements."""
     named = [statement["Action"] for statement in statements]
@@ -168,6 +176,7 @@ CHECKS: list[Callable[[], list[str]]] = [
     policies_pass_cfn_lint,
     policies_grant_no_wildcards,
     the_template_grants_what_the_policy_grants,
+    the_readme_grants_what_the_policy_grants,
     the_image_runs_unprivileged_and_is_watched,
     alerts_are_tested_documented_and_use_known_metrics,
 ]
