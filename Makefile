@@ -94,7 +94,8 @@ $(VENV)/.ready: tests/python/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
 	touch $@
 
-# An empty file stands for "cannot be had"; the reason is beside it.
+# An empty file stands for "cannot be had", the reason is beside it; the next run tries again.
+$(shell [ -s $(PROMTOOL) ] || rm -f $(PROMTOOL))
 $(PROMTOOL):
 	tests/tools/promtool.sh $(TOOLS)
 

@@ -44,8 +44,8 @@ def maven(*arguments: str, folder: Path) -> None:
             raise CannotBeHad("needs java and mvn, and apt-get could not install them")
     run = subprocess.run(["mvn", "-q", "-B", *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
     if run.returncode != 0:
-        errors = [line for line in run.stdout.splitlines() if line.startswith("[ERROR]")]
-        raise CannotBeHad(f"Maven Central: {errors[0] if errors else run.stderr.strip()[:300]}")
+        lines = (line.removeprefix("[ERROR]").strip() for line in run.stdout.splitlines() + run.stderr.splitlines())
+        raise CannotBeHad(f"Maven Central: {next(filter(None, lines), 'no word of why')[:300]}")
 
 
 def fetch_elasticmq(tools: Path) -> Path:
