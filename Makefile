@@ -1,0 +1,108 @@
+# The one gate for people and CI: `make check test`. Needs Rust, Python 3.11, a C compiler; installs the rest below
+# the target directory, as the user it runs as.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+TARGET := $(abspath $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target))
+TOOLS := $(TARGET)/tools
+VENV := $(TARGET)/venv
+PYTHON := $(VENV)/bin/python
+BINARY := $(TARGET)/debug/trailship
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
+PROMTOOL := $(TOOLS)/promtool
+
+FUZZ_SECONDS ?= 600
+# A folder with log files of your own (plain JSON), for `make test-real`; generated ones are used besides.
+REAL_LOG_FILES ?=
+
+# Tools are built once and run for seconds: without optimisation they take a quarter of the time to build.
+QUICK := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_LTO=off \
+	CARGO_PROFILE_RELEASE_STRIP=true CARGO_TARGET_DIR=$(TOOLS)/build
+
+.PHONY: help demo check test test-real bench fuzz clean
+.PHONY: check-format check-lints check-dependencies check-tree check-deploy check-prometheus
+
+help:
+	@echo "make demo       the agent against stand-ins, in one process"
+	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
+	@echo "make test       the workspace's tests, then the real binary against moto"
+	@echo "make test-real  the real binary against ElasticMQ and OpenSearch"
+	@echo "make bench      the hot path and the agent's CPU time"
+	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
+	@echo "make clean      removes what was built"
+
+demo:
+	cargo run --locked --release -- demo
+
+check: check-format check-tree check-deploy check-prometheus check-dependencies check-lints
+
+check-format:
+	cargo fmt --all --check
+
+check-lints:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check-dependencies: $(CARGO_DENY)
+	$(CARGO_DENY) --log-level error check bans licenses sources
+
+check-tree: $(VENV)/.ready
+	$(PYTHON) tests/python/tidy.py
+
+check-deploy: $(VENV)/.ready
+	$(VENV)/bin/cfn-lint deploy/cloudformation/*.yaml
+	$(PYTHON) tests/python/check_deploy.py
+
+check-prometheus: $(PROMTOOL)
+	@if [ -s $(PROMTOOL) ]; then \
+		cd deploy/prometheus && \
+		$(PROMTOOL) check config scrape.yml && $(PROMTOOL) check rules alerts.yml && $(PROMTOOL) test rules alerts_test.yml; \
+	else echo "skipped: promtool ($$(cat $(PROMTOOL).reason))"; fi
+
+test: $(VENV)/.ready $(PROMTOOL)
+	cargo test --workspace --locked
+	cargo build --locked --bin trailship
+	$(PYTHON) -m unittest discover --start-directory tests/python --pattern '*_test.py'
+	$(PYTHON) tests/python/check_configs.py --binary $(BINARY)
+	$(PYTHON) tests/python/moto_lane.py --binary $(BINARY) --promtool $(PROMTOOL)
+
+test-real: $(VENV)/.ready
+	cargo build --locked --bin trailship
+	$(PYTHON) tests/real/run.py --binary $(BINARY) --tools $(TOOLS) $(if $(REAL_LOG_FILES),--log-files "$(REAL_LOG_FILES)")
+
+bench:
+	cargo bench --locked
+
+# libFuzzer needs flags that are unstable; RUSTC_BOOTSTRAP lets the stable compiler take them.
+fuzz: $(CARGO_FUZZ)
+	@for target in notification log_file; do \
+		echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
+		RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --target-dir $(TARGET)/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+clean:
+	cargo clean
+	rm -rf $(VENV) $(TOOLS) out state
+
+$(VENV)/.ready: tests/python/requirements.txt
+	rm -rf $(VENV)
+	python3 -m venv $(VENV) || { apt-get install -y -q python3-venv && python3 -m venv $(VENV); }
+	$(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/python/requirements.txt
+	touch $@
+
+# An empty file stands for "cannot be had", the reason is beside it; the next run tries again.
+$(shell [ -s $(PROMTOOL) ] || rm -f $(PROMTOOL))
+$(PROMTOOL):
+	tests/tools/promtool.sh $(TOOLS)
+
+$(CARGO_DENY):
+	$(QUICK) cargo install cargo-deny --version 0.20.2 --locked --no-default-features --root $(TOOLS)
+	rm -rf $(TOOLS)/build
+
+$(CARGO_FUZZ):
+	$(QUICK) cargo install cargo-fuzz --locked --root $(TOOLS)
+	rm -rf $(TOOLS)/build

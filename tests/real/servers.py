@@ -1,0 +1,169 @@
+"""Real servers on loopback for the lanes: fetched from Maven Central, started, and ended with their block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+import lane  # noqa: E402
+
+ELASTICMQ = "org.elasticmq:elasticmq-server_2.13:1.6.11"
+OPENSEARCH = "org.opensearch.distribution.integ-test-zip:opensearch:2.19.3"
+NOBODY = 65534
+"""OpenSearch refuses to run as root: it then runs as this user."""
+
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>trailship.tests</groupId><artifactId>servers</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>
+  </dependencies>
+</project>
+"""
+
+
+class CannotBeHad(Exception):
+    """A server is not to be had on this machine; the text says why."""
+
+
+def maven(*arguments: str, folder: Path) -> None:
+    """Runs Maven in `folder`; raises `CannotBeHad` where there is none or it fails."""
+    if shutil.which("mvn") is None or shutil.which("java") is None:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise CannotBeHad("needs java and mvn")
+        install = "apt-get update -q && apt-get install -y -q --no-install-recommends maven openjdk-17-jre-headless"
+        if subprocess.run(["bash", "-c", install], capture_output=True, timeout=600).returncode != 0:
+            raise CannotBeHad("needs java and mvn, and apt-get could not install them")
+    run = subprocess.run(["mvn", "-q", "-B", *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
+    if run.returncode != 0:
+        lines = (line.removeprefix("[ERROR]").strip() for line in run.stdout.splitlines() + run.stderr.splitlines())
+        raise CannotBeHad(f"Maven Central: {next(filter(None, lines), 'no word of why')[:300]}")
+
+
+def fetch_elasticmq(tools: Path) -> Path:
+    """The folder with ElasticMQ's jars."""
+    home = tools / "elasticmq-1.6.11"
+    if not (home / "ready").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        group, artifact, version = ELASTICMQ.split(":")
+        (home / "pom.xml").write_text(POM.format(group=group, artifact=artifact, version=version))
+        maven("dependency:copy-dependencies", "-DoutputDirectory=lib", folder=home)
+        (home / "ready").touch()
+    return home
+
+
+def fetch_opensearch(tools: Path) -> Path:
+    """The archive of OpenSearch's distribution."""
+    archive = tools / "opensearch-2.19.3.zip"
+    if not archive.exists():
+        tools.mkdir(parents=True, exist_ok=True)
+        maven("dependency:copy", f"-Dartifact={OPENSEARCH}:zip", f"-DoutputDirectory={tools}", folder=tools)
+    return archive
+
+
+@contextlib.contextmanager
+def elasticmq(tools: Path, folder: Path) -> Iterator[str]:
+    """A running ElasticMQ; its address."""
+    home = fetch_elasticmq(tools)
+    port = lane.free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "elasticmq.conf"
+    settings.write_text(
+        f"""include classpath("application.conf")
+node-address {{ protocol = http, host = "127.0.0.1", port = {port}, context-path = "" }}
+rest-sqs {{ enabled = true, bind-hostname = "127.0.0.1", bind-port = {port}, sqs-limits = strict }}
+rest-stats {{ enabled = false }}
+aws {{ region = us-east-1, accountId = 000000000000 }}
+"""
+    )
+    command = [
+        "java",
+        "-Xmx256m",
+        f"-Dconfig.file={settings}",
+        "-cp",
+        f"{home}/lib/*",
+        "org.elasticmq.server.Main",
+    ]
+    with process(command, folder / "elasticmq.log", f"http://127.0.0.1:{port}/", seconds=60):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def opensearch(tools: Path, folder: Path) -> Iterator[str]:
+    """A running OpenSearch with one empty node; its address."""
+    archive = fetch_opensearch(tools)
+    # Unpacked for each run: the unprivileged user that it runs as may not reach the folder of the tools.
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(folder)
+    home = folder / "opensearch-2.19.3"
+    for script in (home / "bin").iterdir():
+        script.chmod(0o755)
+    port, inner = lane.free_port(), lane.free_port()
+    with (home / "config" / "opensearch.yml").open("a") as settings:
+        settings.write(
+            f"""
+network.host: 127.0.0.1
+http.port: {port}
+transport.port: {inner}
+discovery.type: single-node
+cluster.routing.allocation.disk.threshold_enabled: false
+"""
+        )
+    (home / "logs").mkdir(exist_ok=True)
+    command = ["./bin/opensearch"]
+    if os.geteuid() == 0:
+        command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+        give_away(home)
+        folder.chmod(0o755)
+    more = {
+        "OPENSEARCH_JAVA_OPTS": "-Xms512m -Xmx512m",
+        "OPENSEARCH_JAVA_HOME": java_home(),
+        "OPENSEARCH_TMPDIR": str(home / "logs"),
+        "HOME": str(home),
+    }
+    with process(command, folder / "opensearch.log", f"http://127.0.0.1:{port}/", seconds=120, cwd=home, more=more):
+        yield f"http://127.0.0.1:{port}"
+
+
+def java_home() -> str:
+    """Where the `java` of the path lives."""
+    return str(Path(shutil.which("java") or "/usr/bin/java").resolve().parents[1])
+
+
+def give_away(folder: Path) -> None:
+    """Makes `folder` the unprivileged user's."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+
+
+@contextlib.contextmanager
+def process(
+    command: list[str], log: Path, url: str, seconds: float, cwd: Path | None = None, more: dict[str, str] | None = None
+) -> Iterator[None]:
+    """Runs a server until the block ends; the tail of its log is printed where it does not come up."""
+    with log.open("wb") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, cwd=cwd, env=os.environ | (more or {}))
+    try:
+        try:
+            lane.wait_until(command[0], seconds, lambda: server.poll() is not None or lane.answers(url), every=0.5)
+            if server.poll() is not None:
+                raise lane.LaneFailed(f"{command[0]} ended with exit code {server.returncode}")
+        except lane.LaneFailed:
+            sys.stderr.write("".join(log.read_text(errors="replace").splitlines(keepends=True)[-20:]))
+            raise
+        yield
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
