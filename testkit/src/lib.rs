@@ -1,1 +1,3 @@
-//! testkit
+//! Everything the agent talks to, standing in for it: AWS, the destinations, log files, and the ledger that judges.
+
+pub mod http;
