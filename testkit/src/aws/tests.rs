@@ -1,0 +1,1 @@
+//! Requests over plain HTTP, and what comes back.
