@@ -60,6 +60,7 @@ impl Router {
             Err(e) => return sqs::wire::error(&self.shared, &e),
         };
         let fault = self.shared.state().faults.strike(operation, sqs::wire::queue_name(&input));
+        let fault = if self.is_expired(request) { Some(AwsFault::ExpiredToken) } else { fault };
         if let Some(refusal) = fault.and_then(|fault| self.refuse(fault, &Service::Sqs)) {
             return refusal;
         }
@@ -69,6 +70,12 @@ impl Router {
         };
         let response = sqs::wire::call(&self.shared, operation, &input, entries_fail).await;
         self.damage(response, fault)
+    }
+
+    /// Whether the request is signed with credentials whose time is over.
+    fn is_expired(&self, request: &Request) -> bool {
+        let access_key = s3::wire::Scope::of(request).access_key;
+        access_key.is_some_and(|key| self.shared.state().sts.is_expired(&key, self.shared.clock.now()))
     }
 
     fn sts(&self, request: &Request) -> Response {

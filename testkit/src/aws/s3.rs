@@ -3,6 +3,7 @@
 mod chunked;
 mod list;
 mod multipart;
+mod upload;
 pub(super) mod wire;
 
 use std::collections::BTreeMap;
