@@ -1,3 +1,7 @@
-//! Everything the agent talks to, standing in for it, and the ports for a simulation.
+//! Everything the agent talks to, standing in for it: AWS, the destinations, log files, the ledger that judges,
+//! and the ports for a simulation.
 
+pub mod aws;
+pub mod http;
 pub mod ports;
+pub mod random;

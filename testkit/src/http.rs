@@ -1,0 +1,12 @@
+//! The small HTTP server under every stand-in: whole requests in, whole answers out, and transport faults on demand.
+
+mod body;
+mod message;
+mod server;
+
+pub use body::Fault;
+pub use message::{Request, Response, inflate, percent_decode, percent_encode};
+pub use server::{Handler, Server, ServerOptions};
+
+#[cfg(test)]
+mod tests;
