@@ -1,2 +1,8 @@
-//! The agent.
+//! Ships AWS CloudTrail from S3 to the systems that security teams search.
+
+// Until the commands use all of them.
+#![allow(dead_code, unused_imports)]
+
+mod config;
+
 fn main() {}

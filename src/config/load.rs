@@ -1,0 +1,118 @@
+//! Finds the document, reads it, puts overlays and variables in, and has the result checked.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::check::check;
+use super::machine::Machine;
+use super::model::Config;
+use super::problem::{ConfigError, Problem};
+use super::{interpolate, overlay, tree};
+
+/// The file that is read if nothing says otherwise.
+const DEFAULT_FILE: &str = "trailship.toml";
+/// The variable that names the file.
+const FILE_VARIABLE: &str = "TRAILSHIP_CONFIG";
+/// The variable that holds the whole document.
+const DOCUMENT_VARIABLE: &str = "TRAILSHIP_CONFIG_TOML";
+/// Far more than any configuration needs; keeps a wrong path from filling the memory.
+const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+
+/// Where the document is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigSource {
+    /// In a file.
+    File(PathBuf),
+    /// On standard input.
+    Stdin,
+    /// Here.
+    Document {
+        /// What errors call it.
+        name: String,
+        text: String,
+    },
+}
+
+impl ConfigSource {
+    /// Decides from the command line (`--config`; `-` is standard input), then `TRAILSHIP_CONFIG_TOML`, then
+    /// `TRAILSHIP_CONFIG`, then the default file.
+    pub(crate) fn choose(flag: Option<&Path>, machine: &Machine) -> Self {
+        let of = |path: &Path| if path == "-" { Self::Stdin } else { Self::File(path.to_path_buf()) };
+        if let Some(path) = flag {
+            return of(path);
+        }
+        if let Some(text) = machine.variable(DOCUMENT_VARIABLE) {
+            return Self::Document { name: DOCUMENT_VARIABLE.to_owned(), text: text.to_owned() };
+        }
+        of(Path::new(machine.variable(FILE_VARIABLE).unwrap_or(DEFAULT_FILE)))
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Stdin => "<stdin>".to_owned(),
+            Self::Document { name, .. } => name.clone(),
+        }
+    }
+
+    fn read(&self) -> Result<String, ConfigError> {
+        let text = match self {
+            Self::File(path) => File::open(path).and_then(read_bounded),
+            Self::Stdin => read_bounded(io::stdin().lock()),
+            Self::Document { text, .. } => Ok(text.clone()),
+        };
+        text.map_err(|error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "; name a file with --config FILE, or begin with config.example.toml"
+                }
+                _ => "",
+            };
+            ConfigError::whole(&self.name(), format!("cannot be read: {error}{remedy}"))
+        })
+    }
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// All that is wrong with it, each with its place, its key and the remedy.
+pub(crate) fn load(source: &ConfigSource, machine: &Machine) -> Result<Config, ConfigError> {
+    let document = source.read()?;
+    let (tree, mut problems) = assemble(&source.name(), &document, machine)?;
+    match check(&tree, machine) {
+        Ok(config) if problems.is_empty() => return Ok(config),
+        Ok(_) => {}
+        Err(mut more) => {
+            // Of a key whose variable is missing nothing else can be said.
+            more.retain(|new| problems.iter().all(|old| old.key != new.key));
+            problems.extend(more);
+        }
+    }
+    // In the order of the document; what has no place in it comes last.
+    problems
+        .sort_by_key(|problem| problem.at.as_ref().map_or((true, None), |at| (at.line.is_none(), at.line)));
+    Err(ConfigError { problems })
+}
+
+/// The document with overlays and variables in it, and what was wrong with those.
+pub(super) fn assemble(
+    name: &str,
+    document: &str,
+    machine: &Machine,
+) -> Result<(tree::Node, Vec<Problem>), ConfigError> {
+    let mut tree = tree::parse(&name.into(), document)?;
+    let mut problems = overlay::apply(&mut tree, &machine.variables);
+    problems.extend(interpolate::apply(&mut tree, &machine.variables));
+    Ok((tree, problems))
+}
+
+fn read_bounded(input: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    input.take(DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > DOCUMENT_BYTES_MAX {
+        return Err(io::Error::other("longer than 4 MiB, which no configuration is"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,80 @@
+//! A destination's own settings: what is left of a sink's table once the common keys are taken out.
+
+use sinks::destinations::{self, BuildError, Built, CommonSettings};
+
+use super::de::Reader;
+use super::model::{SinkConfig, SinkKind};
+use super::problem::ConfigError;
+use super::tree::Node;
+
+/// The keys of one destination, with their places; kept as written, since only the destination can read them.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    table: Node,
+    path: String,
+    /// The common keys, which help to say what an unknown key was meant to be.
+    beside: Vec<&'static str>,
+}
+
+impl std::fmt::Debug for Settings {
+    /// Without the values: there are secrets among them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Settings that stand at `path`.
+    pub(super) fn new(table: Node, path: String, beside: Vec<&'static str>) -> Self {
+        Self { table, path, beside }
+    }
+
+    /// Builds the destination; problems go to the reader.
+    pub(super) fn build(&self, reader: &Reader, type_name: &str, common: &CommonSettings) -> Option<Built> {
+        let deserializer = reader.deserializer(&self.table, &self.path, &self.beside);
+        match destinations::build(type_name, deserializer, common) {
+            Ok(built) => Some(built),
+            Err(BuildError::Settings(error)) => {
+                reader.failed(error);
+                None
+            }
+            Err(BuildError::Invalid(invalid)) => {
+                let keys: Vec<&str> = invalid.key.split('.').collect();
+                let path = format!("{}.{}", self.path, invalid.key);
+                reader.problem(self.table.nearest(&keys), &path, &invalid.message);
+                None
+            }
+            Err(error @ BuildError::UnknownType) => {
+                reader.problem(&self.table, &format!("{}.type", self.path), &error.to_string());
+                None
+            }
+        }
+    }
+}
+
+impl SinkConfig {
+    /// Builds the destination of an HTTP sink; `None` for one of another kind.
+    ///
+    /// `instance` tells this process from others (see [`CommonSettings`]).
+    ///
+    /// # Errors
+    /// If a secret's file cannot be read any more: everything else was checked when the configuration was.
+    pub(crate) fn build(&self, instance: u64) -> Result<Option<Built>, ConfigError> {
+        let SinkKind::Http(_, settings) = &self.kind else { return Ok(None) };
+        let reader = Reader::default();
+        let built = settings.build(&reader, &self.type_name, &self.common(instance));
+        let problems = reader.into_problems();
+        if problems.is_empty() { Ok(built) } else { Err(ConfigError { problems }) }
+    }
+
+    /// What the destination has to know of the common settings.
+    pub(crate) fn common(&self, instance: u64) -> CommonSettings {
+        CommonSettings {
+            name: self.name.clone(),
+            additions: self.additions,
+            labels: self.labels.clone(),
+            required: self.required,
+            instance,
+        }
+    }
+}
