@@ -119,7 +119,7 @@ fn an_s3_event_says_all_it_knows_of_the_object() {
         sequencer: Some("0062B9D834A809629F".to_owned()),
     };
     let body = s3(vec![s3_record("ObjectCreated:Put", KEY)]);
-    assert_eq!(objects(&read(&body)), [expected.clone()]);
+    assert_eq!(objects(&read(&body)), std::slice::from_ref(&expected));
     let wrapped = read(&sns(&body.to_string()));
     assert_eq!(wrapped.shape, NotificationShape::S3Sns);
     assert_eq!(objects(&wrapped), [expected]);
@@ -142,7 +142,7 @@ fn an_eventbridge_event_says_all_it_knows_of_the_object() {
     {
         let notification = read(&body);
         assert_eq!(notification.shape, NotificationShape::EventBridgeS3);
-        assert_eq!(objects(&notification), [expected.clone()]);
+        assert_eq!(objects(&notification), std::slice::from_ref(&expected));
     }
 }
 
@@ -297,7 +297,7 @@ fn hand_offs_are_read_whole_or_not_at_all() {
     let notification = read(&json!([handoff, handoff]));
     assert_eq!(notification.shape, NotificationShape::Handoff);
     assert!(
-        matches!(&notification.content, Content::Handoff(list) if list.len() == 2 && list[0].ranges == [0..4])
+        matches!(&notification.content, Content::Handoff(list) if list.len() == 2 && list[0].ranges.first() == Some(&(0..4)))
     );
     let mut newer = handoff.clone();
     newer["trailship.handoff"] = json!(2);
