@@ -244,3 +244,52 @@ impl<'a> EventRef<'a> {
         self.spans.range.start as usize..self.spans.range.end as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn spans(range: Range<u32>, field: Field, span: Span) -> EventSpans {
+        let mut fields = [Span::default(); Field::COUNT];
+        fields[field as usize] = span;
+        EventSpans { range, index: 7, fields }
+    }
+
+    #[test]
+    fn a_chunk_gives_out_its_events_and_their_fields() {
+        let bytes = Bytes::from_static(br#"{"a":"x\u0041"},{}"#);
+        let name = Span { start: 6, len: 7, kind: SpanKind::Escaped };
+        let second = EventSpans { range: 16..18, index: 8, fields: [Span::default(); Field::COUNT] };
+        let chunk = Chunk::new(bytes, 11, vec![spans(0..15, Field::EventName, name), second]);
+        assert_eq!((chunk.len(), chunk.offset(), chunk.is_empty()), (2, 11, false));
+        let event = chunk.event(0).unwrap();
+        assert_eq!((event.bytes(), event.index(), event.range()), (&br#"{"a":"x\u0041"}"#[..15], 7, 0..15));
+        assert_eq!(event.raw(Field::EventName), Some(&br"x\u0041"[..7]));
+        assert!(event.has(Field::EventName) && !event.has(Field::EventTime));
+        assert_eq!(chunk.events().map(|event| event.index()).collect::<Vec<_>>(), [7, 8]);
+        assert!(chunk.event(2).is_none());
+        assert_eq!(chunk.memory_bytes(), 18 + 2 * size_of::<EventSpans>());
+    }
+
+    #[test]
+    fn spans_outside_of_the_chunk_read_as_absent() {
+        for (start, len) in [(0, 3), (3, 0), (u32::MAX, u32::MAX)] {
+            let span = Span { start, len, kind: SpanKind::Plain };
+            let chunk = Chunk::new(Bytes::from_static(b"{}"), 0, vec![spans(0..9, Field::EventName, span)]);
+            let event = chunk.event(0).unwrap();
+            assert_eq!(
+                (event.bytes(), event.raw(Field::EventName), event.text(Field::EventName)),
+                (&b""[..], None, None)
+            );
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_become_the_replacement_character() {
+        let bytes = Bytes::from_static(br#"{"a":"\ud800 \"u\" \\ud800"}"#);
+        let span = Span { start: 6, len: 20, kind: SpanKind::Escaped };
+        let chunk = Chunk::new(bytes, 0, vec![spans(0..28, Field::UserAgent, span)]);
+        assert_eq!(chunk.event(0).unwrap().text(Field::UserAgent).unwrap(), "\u{fffd} \"u\" \\ud800");
+    }
+}

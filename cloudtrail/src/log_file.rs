@@ -5,6 +5,8 @@ mod fields;
 mod inflate;
 mod json;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 
