@@ -195,7 +195,7 @@ fn read_settings(config: &Config) -> ReadSettings {
             depth_max: limits.depth,
             ..cloudtrail::Limits::default()
         },
-        fronts: Arc::new(cloudtrail::ConsoleFrontEnds::new(config.agent.console_front_ends.clone())),
+        fronts: Arc::new(cloudtrail::ConsoleFrontEnds(config.agent.console_front_ends.clone())),
         ..ReadSettings::default()
     }
 }

@@ -121,7 +121,7 @@ async fn load_base(identity: &AwsIdentity) -> SdkConfig {
 /// The role of the identity, where it has one.
 async fn assume(identity: &AwsIdentity, base: SdkConfig) -> SdkConfig {
     let Some(role) = &identity.assume_role else { return base };
-    let session = role.session_name.clone().unwrap_or_else(|| "trailship".to_owned());
+    let session = role.session_name.clone();
     let mut sts = base.clone().into_builder();
     if let Some(endpoint) = &identity.endpoints.sts {
         sts = sts.endpoint_url(endpoint);
@@ -131,7 +131,7 @@ async fn assume(identity: &AwsIdentity, base: SdkConfig) -> SdkConfig {
         builder = builder.region(region.clone());
     }
     if let Some(id) = &role.external_id {
-        builder = builder.external_id(id);
+        builder = builder.external_id(id.expose());
     }
     let provider = builder.build().await;
     let credentials = aws_sdk_sqs::config::SharedCredentialsProvider::new(provider);

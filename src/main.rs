@@ -1,8 +1,35 @@
 //! Ships AWS CloudTrail from S3 to the systems that security teams search.
 
-// Until the commands use all of them.
-#![allow(dead_code, unused_imports)]
-
+mod app;
+mod aws;
+mod cli;
+mod commands;
 mod config;
+mod lanes;
+mod meter;
+mod objects;
+mod ports;
+mod sources;
+mod telemetry;
+mod worker;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(16).build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(commands::run(cli));
+            // What still runs has nothing to say any more: a resolver, a destination that hangs.
+            runtime.shutdown_background();
+            ExitCode::from(code)
+        }
+        Err(error) => {
+            commands::complain(&format!("the system has no threads for the runtime: {error}"));
+            ExitCode::from(cli::EXIT_FAILED)
+        }
+    }
+}

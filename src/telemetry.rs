@@ -4,4 +4,4 @@ mod logs;
 mod metrics;
 
 pub use logs::init as init_logs;
-pub use metrics::{Kind, METRICS, Metric, Metrics, SINK_STATES, SinkSeries, SourceSeries};
+pub use metrics::{Metrics, SINK_STATES, SinkSeries, SourceSeries};

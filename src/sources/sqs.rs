@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use cloudtrail::{Content, Handoff, InlineEvents, Notification, ObjectRef, read_notification};
-use sinks::ports::Clock;
 use sinks::{Delays, LogFile, RangeSet, RetryConfig, Via};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -245,7 +244,8 @@ impl SqsSource {
     fn job(&self, object: &ObjectRef, bucket: &Bucket, minute: Option<String>, via: Via) -> LogFileJob {
         let file = self.log_file(&object.bucket, &object.key, minute, via);
         let version = Version { version_id: object.version_id.clone(), etag: None };
-        LogFileJob::new(&self.plan, Arc::new(self.s3_object(object, bucket)), file, version, self.meter.clone())
+        let fetch = Arc::new(self.s3_object(object, bucket));
+        LogFileJob::new(&self.plan, fetch, file, version, self.meter.clone()).with_reads(self.config.read_attempts)
     }
 
     fn s3_object(&self, object: &ObjectRef, bucket: &Bucket) -> S3Object {

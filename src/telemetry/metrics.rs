@@ -263,16 +263,16 @@ impl Metrics {
         }
     }
 
-    /// A counter of the table.
-    #[must_use]
+    /// A counter of the table; asking for it makes its series.
+    #[allow(clippy::must_use_candidate, reason = "asking for it makes the series")]
     pub fn counter(&self, name: &str, labels: &[&str]) -> Count {
         let found = self.counters.get(name).and_then(|vec| vec.get_metric_with_label_values(labels).ok());
         debug_assert!(found.is_some(), "no counter {name} with {} labels", labels.len());
         Count(found)
     }
 
-    /// A gauge of the table.
-    #[must_use]
+    /// A gauge of the table; asking for it makes its series.
+    #[allow(clippy::must_use_candidate, reason = "asking for it makes the series")]
     pub fn gauge(&self, name: &str, labels: &[&str]) -> Level {
         let found = self.gauges.get(name).and_then(|vec| vec.get_metric_with_label_values(labels).ok());
         debug_assert!(found.is_some(), "no gauge {name} with {} labels", labels.len());

@@ -16,7 +16,7 @@ use super::fetch::{Fetch, FetchError, Version};
 use super::pass::{Pass, PassEnd, PassError, PassObserver, ReadSettings, Target};
 use crate::lanes::Lanes;
 
-/// Reads of a log file until it is given up.
+/// Reads of a log file until it is given up, where the source does not say.
 const READS_MAX: u32 = 5;
 
 /// How a log file ended.
@@ -121,6 +121,7 @@ pub struct LogFileJob {
     version: Mutex<Version>,
     failed_reads: AtomicU32,
     unfinished: bool,
+    reads_max: u32,
 }
 
 /// How reading went, with retries.
@@ -150,6 +151,7 @@ impl LogFileJob {
             version: Mutex::new(version),
             failed_reads: AtomicU32::new(0),
             unfinished: false,
+            reads_max: READS_MAX,
         }
     }
 
@@ -164,6 +166,13 @@ impl LogFileJob {
     #[must_use]
     pub fn unfinished(mut self) -> Self {
         self.unfinished = true;
+        self
+    }
+
+    /// The same, read at most so often.
+    #[must_use]
+    pub fn with_reads(mut self, reads_max: u32) -> Self {
+        self.reads_max = reads_max;
         self
     }
 
@@ -251,7 +260,7 @@ impl LogFileJob {
             }
             let attempt = self.failed_reads.fetch_add(1, Ordering::Relaxed) + 1;
             self.observer.failed(&self.name(), &error, attempt);
-            if attempt >= READS_MAX {
+            if attempt >= self.reads_max {
                 return self.give_up(&error, attempt).await;
             }
             if matches!(error, PassError::Fetch(FetchError::Changed(_))) && self.is_untouched() {

@@ -1,0 +1,101 @@
+//! The commands: each reads its options, does its work, and gives an exit status.
+
+mod run;
+mod ship;
+
+use std::io::Write as _;
+
+use tokio::sync::watch;
+
+use crate::cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
+use crate::config::{Config, ConfigSource, Machine, load};
+use crate::sources::Stop;
+use crate::telemetry::init_logs;
+
+/// Runs the command; its exit status.
+pub async fn run(cli: Cli) -> u8 {
+    let result = match &cli.command {
+        Command::Run => run::run(&cli).await,
+        Command::Ship(options) => ship::ship(&cli, options).await,
+        _ => Err(Failure::Failed(anyhow::anyhow!("not there"))),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Failure::Usage(text)) => {
+            complain(&text);
+            EXIT_USAGE
+        }
+        Err(Failure::Failed(error)) => {
+            complain(&format!("{error:#}"));
+            EXIT_FAILED
+        }
+    }
+}
+
+/// Why a command did not end by itself.
+pub enum Failure {
+    /// The configuration, or what the command was told, is wrong.
+    Usage(String),
+    /// It did not work.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Loads the configuration that the command line asks for, and sets up logs.
+///
+/// # Errors
+/// All that is wrong with it, a line each.
+fn load_config(cli: &Cli) -> Result<Config, Failure> {
+    let machine = Machine::here();
+    let source = ConfigSource::choose(cli.config.as_deref(), &machine);
+    let config = load(&source, &machine).map_err(|error| Failure::Usage(error.to_string()))?;
+    init_logs(config.agent.log_format, config.agent.log_level);
+    for warning in &config.warnings {
+        tracing::warn!(code = "config_warning", "{warning}");
+    }
+    Ok(config)
+}
+
+/// Says on standard error what is wrong.
+pub fn complain(text: &str) {
+    // With standard error gone there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "trailship: {text}");
+}
+
+/// Says something on standard output; a reader that has gone away ends the talk, not the work.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Stops at SIGTERM or ctrl-C; at the second one the process ends at once.
+fn stop_at_signals() -> (watch::Sender<bool>, Stop) {
+    let (ask, stop) = Stop::pair();
+    let asker = ask.clone();
+    tokio::spawn(async move {
+        signal().await;
+        let _ = asker.send(true);
+        signal().await;
+        complain("told to stop a second time: ending at once; what is not acknowledged comes again");
+        std::process::exit(i32::from(EXIT_FAILED));
+    });
+    (ask, stop)
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        },
+        // Without handlers the signals end the process by themselves.
+        _ => std::future::pending().await,
+    }
+}
