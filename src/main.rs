@@ -3,6 +3,7 @@
 // Until the commands use all of them.
 #![allow(dead_code, unused_imports)]
 
+mod admin;
 mod cli;
 mod config;
 
