@@ -1,5 +1,6 @@
 //! Ships AWS CloudTrail from S3 to the systems that security teams search.
 
+mod admin;
 mod app;
 mod aws;
 mod cli;

@@ -235,7 +235,7 @@ pub(crate) struct SinkConfig {
 #[derive(Clone, Debug)]
 pub(crate) enum SinkKind {
     /// A destination that speaks HTTP; see [`SinkConfig::build`].
-    Http(Http, Settings),
+    Http(Box<Http>, Settings),
     File(FileSink),
     Console,
 }

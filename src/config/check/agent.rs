@@ -100,3 +100,17 @@ impl Checker<'_> {
         self.require(agent.memory_budget >= minimum, "agent.memory_budget", &message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_those_of_the_reader_unless_they_are_set() {
+        let (ours, reader) = (RawLimits::default(), cloudtrail::Limits::default());
+        assert_eq!(ours.log_file_bytes.0, reader.inflated_bytes_max);
+        assert_eq!(ours.event_bytes.0, reader.event_bytes_max as u64);
+        assert_eq!((ours.ratio, ours.depth), (reader.ratio_max, reader.depth_max));
+        assert_eq!(CHUNK_BYTES, reader.chunk_bytes as u64);
+    }
+}

@@ -72,7 +72,10 @@ impl Checker<'_> {
             beside.extend(&http_keys);
             let raw = self.reader.read::<RawHttp>(&http_part, &path);
             raw.map(|raw| self.http(raw, type_name, &path, &defaults)).map(|(http, allow_plaintext)| {
-                (SinkKind::Http(http, Settings::new(own.clone(), path.clone(), beside)), allow_plaintext)
+                (
+                    SinkKind::Http(Box::new(http), Settings::new(own.clone(), path.clone(), beside)),
+                    allow_plaintext,
+                )
             })
         };
         let lane = self.lane(lane?, &path, &defaults);

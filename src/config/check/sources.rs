@@ -209,6 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_kind_that_holds_events_can_be_chosen() {
+        use cloudtrail::KeyKind;
+        let shipped = KeyKind::ALL.iter().filter(|kind| !matches!(kind, KeyKind::Digest | KeyKind::Foreign));
+        assert_eq!(shipped.map(|kind| kind.as_str()).collect::<BTreeSet<_>>(), BTreeSet::from(KINDS));
+    }
+
+    #[test]
     fn the_region_is_read_from_the_queues_host() {
         for (url, region) in [
             ("https://sqs.eu-west-1.amazonaws.com/111122223333/q", Some("eu-west-1")),
