@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod text;
 
 pub use logs::init as init_logs;
 pub use metrics::{Metrics, SINK_STATES, SinkSeries, SourceSeries};

@@ -30,7 +30,8 @@ pub fn init(format: LogFormat, level: LogLevel) {
     };
     let registry = tracing_subscriber::registry().with(filter);
     let result = if text {
-        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+        let layer =
+            tracing_subscriber::fmt::layer().event_format(super::text::Text).with_writer(std::io::stderr);
         registry.with(layer.with_ansi(terminal)).try_init()
     } else {
         let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
