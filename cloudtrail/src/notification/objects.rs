@@ -51,13 +51,17 @@ pub(super) fn read_s3(members: &Members<'_>, wrapped: bool) -> Notification {
 }
 
 fn is_s3(record: &RawValue) -> bool {
-    serde_json::from_str::<Members<'_>>(record.get())
-        .is_ok_and(|members| string(&members, "eventSource").as_deref() == Some("aws:s3"))
+    serde_json::from_str::<Members<'_>>(record.get()).is_ok_and(|members| names_s3(&members))
+}
+
+/// Others that speak S3's format write `minio:s3` or `ceph:s3`.
+fn names_s3(members: &Members<'_>) -> bool {
+    string(members, "eventSource").is_some_and(|source| source.ends_with(":s3"))
 }
 
 fn read_s3_record(record: &RawValue) -> Result<Change, UnknownReason> {
     let members: Members<'_> = serde_json::from_str(record.get()).map_err(|_| UnknownReason::Malformed)?;
-    if string(&members, "eventSource").as_deref() != Some("aws:s3") {
+    if !names_s3(&members) {
         return Err(UnknownReason::UnknownShape);
     }
     // A new minor version only adds fields; a new major one may change them.

@@ -404,6 +404,11 @@ fn minor_versions_and_other_writers_of_s3_events_are_taken() {
         record["eventVersion"] = version;
         assert_eq!(objects(&read(&s3(vec![record]))).len(), 1);
     }
+    for source in ["minio:s3", "ceph:s3"] {
+        let mut record = s3_record("s3:ObjectCreated:Put", KEY);
+        record["eventSource"] = json!(source);
+        assert_eq!(objects(&read(&s3(vec![record]))).len(), 1);
+    }
     let mut record = s3_record("ObjectCreated:Put", KEY);
     record["s3"]["object"] = json!({ "key": KEY, "eTag": "\"abc\"", "versionId": "", "size": -1 });
     let notification = read(&s3(vec![record]));
