@@ -4,6 +4,7 @@
 ///
 /// Offsets of [`Gzip`](Self::Gzip), [`Truncated`](Self::Truncated) and
 /// [`TrailingGarbage`](Self::TrailingGarbage) count the bytes that were pushed, all others the inflated bytes.
+/// Where the fault is in a second layer of gzip, they say how many bytes had been taken by then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The compressed data, or its checksum or length, is wrong.

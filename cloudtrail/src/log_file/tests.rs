@@ -679,6 +679,29 @@ fn nesting_is_limited_in_events_and_in_what_is_skipped() {
 }
 
 #[test]
+fn every_level_of_nesting_remembers_what_it_is() {
+    let limits = Limits { depth_max: 256, ..Limits::default() };
+    // Three arrays to one object: no period of a machine word hides a mistake.
+    let is_object = |level: usize| level % 7 % 4 == 1;
+    for depth in [60, 63, 64, 65, 127, 128, 129, 250] {
+        let open: String = (0..depth).map(|level| if is_object(level) { "{\"k\":" } else { "[" }).collect();
+        let close: Vec<_> = (0..depth).rev().map(|level| if is_object(level) { '}' } else { ']' }).collect();
+        for file in ["[{\"x\":@}]", "{\"x\":@}"] {
+            let read = |close: &[char]| {
+                let value = format!("{open}1{}", close.iter().collect::<String>());
+                read_with(file.replace('@', &value).as_bytes(), limits).end
+            };
+            assert!(read(&close).is_ok(), "{depth}");
+            for wrong in 0..depth {
+                let mut close = close.clone();
+                close[wrong] = if close[wrong] == '}' { ']' } else { '}' };
+                assert_eq!(read(&close).unwrap_err().code(), "json", "closer {wrong} of {depth}");
+            }
+        }
+    }
+}
+
+#[test]
 fn tiny_events_come_in_chunks_that_are_not_many_times_their_size() {
     let file = format!("[{}{{}}]", "{},".repeat(100_000));
     let read = read(&file);
