@@ -101,6 +101,8 @@ mod tests {
         assert_eq!(unescape(br#"a\"b\\c\/d\be\ff\ng\rh\ti"#), "a\"b\\c/d\u{8}e\u{c}f\ng\rh\ti");
         assert_eq!(unescape(br"5:40:12\u202fPM \u003c \u00e9 \u00E9"), "5:40:12\u{202f}PM < é é");
         assert_eq!(unescape(br"\ud83d\ude00!"), "😀!");
+        assert_eq!(unescape(br"\ud800\udc00 \uDBFF\uDFFF"), "\u{10000} \u{10ffff}");
+        assert_eq!(unescape(br"\ud7ff \ue000 \uffff"), "\u{d7ff} \u{e000} \u{ffff}");
         assert_eq!(unescape(br"\\u0041"), "\\u0041");
     }
 
