@@ -2,6 +2,8 @@
 //! and the ports for a simulation.
 
 pub mod aws;
+pub mod calendar;
+pub mod generate;
 pub mod http;
 pub mod ports;
 pub mod random;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::calendar::Calendar;
+
 /// Wall-clock time in milliseconds since 1970.
 pub type Millis = u64;
 
@@ -28,54 +30,15 @@ pub(crate) fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A date and time of day (UTC).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Civil {
-    pub(crate) year: u64,
-    pub(crate) month: u64,
-    pub(crate) day: u64,
-    pub(crate) hour: u64,
-    pub(crate) minute: u64,
-    pub(crate) second: u64,
-    pub(crate) milli: u64,
-}
-
-impl Civil {
-    /// The Gregorian calendar, counted in days from 0000-03-01 so that a leap day ends its year.
-    pub(crate) fn new(at: Millis) -> Self {
-        let seconds = at / 1000;
-        let days = seconds / 86_400 + 719_468;
-        let era = days / 146_097;
-        let day_of_era = days % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let shifted = (5 * day_of_year + 2) / 153;
-        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        Self {
-            year: era * 400 + year_of_era + u64::from(month <= 2),
-            month,
-            day: day_of_year - (153 * shifted + 2) / 5 + 1,
-            hour: seconds / 3600 % 24,
-            minute: seconds / 60 % 60,
-            second: seconds % 60,
-            milli: at % 1000,
-        }
-    }
-}
-
 /// `2024-05-01T12:00:00.000Z`.
 pub(crate) fn iso8601_ms(at: Millis) -> String {
-    let c = Civil::new(at);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        c.year, c.month, c.day, c.hour, c.minute, c.second, c.milli
-    )
+    let seconds = Calendar::new(at / 1000).iso8601();
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), at % 1000)
 }
 
 /// `2024-05-01T12:00:00Z`.
 pub(crate) fn iso8601(at: Millis) -> String {
-    let c = Civil::new(at);
-    format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", c.year, c.month, c.day, c.hour, c.minute, c.second)
+    Calendar::new(at / 1000).iso8601()
 }
 
 /// `Wed, 01 May 2024 12:00:00 GMT`, the form of HTTP headers.
@@ -83,7 +46,7 @@ pub(crate) fn http_date(at: Millis) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let c = Civil::new(at);
+    let c = Calendar::new(at / 1000);
     let weekday = DAYS[(at / 86_400_000 % 7) as usize];
     let month = MONTHS[(c.month as usize + 11) % 12];
     format!("{weekday}, {:02} {month} {:04} {:02}:{:02}:{:02} GMT", c.day, c.year, c.hour, c.minute, c.second)
