@@ -3,5 +3,6 @@
 
 pub mod aws;
 pub mod http;
+pub mod ledger;
 pub mod ports;
 pub mod random;
