@@ -14,6 +14,7 @@ mod queue;
 mod report;
 mod state;
 
+pub(crate) use content::Members;
 pub use content::{Additions, ContentHash, Position, Sighting};
 pub use dead_letters::DeadLetterError;
 pub use evidence::EvidenceError;

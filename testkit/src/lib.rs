@@ -2,6 +2,7 @@
 //! and the ports for a simulation.
 
 pub mod aws;
+pub mod destinations;
 pub mod http;
 pub mod ledger;
 pub mod ports;

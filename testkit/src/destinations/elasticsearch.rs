@@ -1,0 +1,478 @@
+//! A stand-in for Elasticsearch 8 and OpenSearch 2: `_bulk` with its limits, its item errors and its index templates.
+//!
+//! <https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk>
+
+mod answers;
+mod bulk;
+mod indices;
+mod mapping;
+
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use self::answers::{Wrong, filtered, matches, whole};
+use self::bulk::Defaults;
+use self::indices::{Context, Done, Indices};
+use super::desk::{Desk, Destination, Protocol, Reply, Turn, with_retry_after};
+use super::mode::Failure;
+use crate::http::{Request, Response, ServerOptions, percent_decode};
+use crate::ledger::Ledger;
+
+/// Whose answers it gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// Elasticsearch 8: `flattened`, `document_parsing_exception`.
+    #[default]
+    Elasticsearch,
+    /// OpenSearch 2: `flat_object`, `mapper_parsing_exception`.
+    OpenSearch,
+}
+
+/// Who may send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// Anyone.
+    #[default]
+    None,
+    /// `Authorization: ApiKey <this>`.
+    ApiKey(String),
+    /// `Authorization: Basic <this>`: base64 of `user:password`.
+    Basic(String),
+    /// `Authorization: Bearer <this>`.
+    Bearer(String),
+}
+
+impl Auth {
+    fn expected(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::ApiKey(key) => Some(format!("ApiKey {key}")),
+            Self::Basic(pair) => Some(format!("Basic {pair}")),
+            Self::Bearer(token) => Some(format!("Bearer {token}")),
+        }
+    }
+}
+
+/// How it is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElasticsearchOptions {
+    /// Its name in the ledger.
+    pub sink: String,
+    /// 0 for any free one.
+    pub port: u16,
+    /// Of what is drawn.
+    pub seed: u64,
+    /// Whose answers it gives.
+    pub flavour: Flavour,
+    /// Who may send.
+    pub auth: Auth,
+    /// Whether the credentials may only write: `GET /` and cluster calls are answered 403.
+    pub write_only: bool,
+    /// Indices that may be written, with `*`; none is all.
+    pub allowed_indices: Vec<String>,
+    /// Ingest pipelines that exist.
+    pub pipelines: Vec<String>,
+    /// Whether an index that does not exist is created by the first document.
+    pub auto_create: bool,
+    /// `http.max_content_length`, of the decompressed body.
+    pub max_content_length: usize,
+}
+
+impl Default for ElasticsearchOptions {
+    fn default() -> Self {
+        Self {
+            sink: "elasticsearch".to_owned(),
+            port: 0,
+            seed: 1,
+            flavour: Flavour::default(),
+            auth: Auth::default(),
+            write_only: false,
+            allowed_indices: Vec::new(),
+            pipelines: Vec::new(),
+            auto_create: true,
+            max_content_length: 100 << 20,
+        }
+    }
+}
+
+/// The stand-in; dropping it stops it.
+pub struct Elasticsearch {
+    destination: Destination,
+    cluster: Arc<Cluster>,
+}
+
+impl Deref for Elasticsearch {
+    type Target = Destination;
+    fn deref(&self) -> &Destination {
+        &self.destination
+    }
+}
+
+impl Elasticsearch {
+    /// Starts it on the loopback interface.
+    ///
+    /// # Errors
+    /// Where the port cannot be bound.
+    pub async fn start(ledger: Arc<Ledger>, options: ElasticsearchOptions) -> io::Result<Self> {
+        let desk = Desk::new(&options.sink, ledger, options.seed);
+        let port = options.port;
+        let cluster = Arc::new(Cluster { desk, options, indices: Mutex::default() });
+        let destination = Destination::start(Arc::clone(&cluster), port, ServerOptions::default()).await?;
+        Ok(Self { destination, cluster })
+    }
+
+    /// Indices and data streams with the number of their documents.
+    #[must_use]
+    pub fn indices(&self) -> Vec<(String, u64)> {
+        self.cluster.lock().all.iter().map(|(name, index)| (name.clone(), index.count)).collect()
+    }
+
+    /// A stored document by its id; of each index the first thousand are kept.
+    #[must_use]
+    pub fn document(&self, index: &str, id: &str) -> Option<Value> {
+        let indices = self.cluster.lock();
+        let sources = &indices.all.get(index)?.sources;
+        sources.iter().find(|(known, _)| known == id).map(|(_, source)| source.clone())
+    }
+
+    /// Begins a new backing index of a data stream.
+    pub fn roll_over(&self, name: &str) {
+        if let Some(index) = self.cluster.lock().all.get_mut(name) {
+            index.roll_over();
+        }
+    }
+
+    /// Closes an index, or opens it again.
+    pub fn set_closed(&self, name: &str, closed: bool) {
+        let mut indices = self.cluster.lock();
+        match closed {
+            true => indices.closed.insert(name.to_owned()),
+            false => indices.closed.remove(name),
+        };
+    }
+}
+
+struct Cluster {
+    desk: Desk,
+    options: ElasticsearchOptions,
+    indices: Mutex<Indices>,
+}
+
+impl Protocol for Cluster {
+    fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    fn delivers(&self, request: &Request) -> bool {
+        request.path.ends_with("/_bulk")
+    }
+
+    fn answer(&self, request: &Request, turn: &Turn) -> Reply {
+        if self.delivers(request) {
+            let number = self.desk.begin();
+            let response = self.bulk(request, turn, number).unwrap_or_else(|refused| *refused);
+            return Reply::booked(with_retry_after(self.branded(response), turn), number);
+        }
+        let response = match turn.failure {
+            Failure::Status(status) => whole(status),
+            _ => self.other(request),
+        };
+        Reply::plain(with_retry_after(self.branded(response), turn))
+    }
+}
+
+impl Cluster {
+    fn lock(&self) -> MutexGuard<'_, Indices> {
+        // Every change is complete before anything can panic.
+        self.indices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn branded(&self, response: Response) -> Response {
+        match self.options.flavour {
+            Flavour::Elasticsearch => response.with_header("x-elastic-product", "Elasticsearch"),
+            Flavour::OpenSearch => response,
+        }
+    }
+
+    fn authenticate(&self, request: &Request) -> Result<(), Wrong> {
+        let Some(expected) = self.options.auth.expected() else { return Ok(()) };
+        match request.header("authorization") {
+            Some(given) if given == expected => Ok(()),
+            Some(_) => {
+                let reason = "unable to authenticate with provided credentials and anonymous access is not allowed for this request";
+                Err(Wrong::new(401, "security_exception", reason))
+            }
+            None => {
+                let reason =
+                    format!("missing authentication credentials for REST request [{}]", request.path);
+                Err(Wrong::new(401, "security_exception", reason))
+            }
+        }
+    }
+
+    /// The refusal is boxed: an answer is large, and most requests have none.
+    fn bulk(&self, request: &Request, turn: &Turn, number: u64) -> Result<Response, Box<Response>> {
+        let refuse = |wrong: Wrong| Box::new(wrong.response());
+        if request.method != Method::POST && request.method != Method::PUT {
+            let reason = "Incorrect HTTP method for uri [/_bulk], allowed: [POST, PUT]";
+            return Err(refuse(Wrong::new(405, "illegal_argument_exception", reason)));
+        }
+        match turn.failure {
+            Failure::Status(status) => return Err(Box::new(whole(status))),
+            Failure::RefuseAll => return Err(Box::new(whole(400))),
+            Failure::Code(_) => return Err(Box::new(whole(500))),
+            _ => {}
+        }
+        if request.header("transfer-encoding").is_some() || request.header("content-length").is_none() {
+            let answer = Response::text(StatusCode::LENGTH_REQUIRED, "text/plain", "a length is required");
+            return Err(Box::new(answer));
+        }
+        self.authenticate(request).map_err(refuse)?;
+        content_type(request).map_err(refuse)?;
+        let body = match request.decoded_body(self.options.max_content_length) {
+            Ok(body) if body.len() <= self.options.max_content_length => body,
+            Err(what) if !what.contains("more than") => {
+                return Err(refuse(Wrong::new(400, "illegal_argument_exception", what)));
+            }
+            _ => return Err(Box::new(whole(413))),
+        };
+        self.desk.count(|counts| counts.decoded_bytes += body.len() as u64);
+        let actions = bulk::parse(&body, &defaults(request)).map_err(refuse)?;
+        let context = Context { options: &self.options, desk: &self.desk, turn, request: number };
+        let mut indices = self.lock();
+        let mut errors = false;
+        let mut items: Vec<Value> = actions
+            .iter()
+            .enumerate()
+            .map(|(at, action)| {
+                let done = indices.apply(action, at as u64, &context);
+                errors |= done.result.is_err();
+                json!({ action.name(): item(done) })
+            })
+            .collect();
+        if turn.failure == Failure::ShortAnswer {
+            items.pop();
+        }
+        let answer = json!({ "took": 3, "errors": errors, "items": items });
+        let answer = match request.query_value("filter_path") {
+            Some(path) => filtered(&answer, &path),
+            None => answer,
+        };
+        Ok(Response::json(StatusCode::OK, &answer))
+    }
+
+    /// Everything but `_bulk`.
+    fn other(&self, request: &Request) -> Response {
+        if let Err(wrong) = self.authenticate(request) {
+            return wrong.response();
+        }
+        let path = percent_decode(request.path.trim_matches('/'));
+        let parts: Vec<&str> = path.split('/').collect();
+        let cluster_call = path.is_empty() || parts[0] == "_cluster" || parts[0].ends_with("_template");
+        if self.options.write_only && cluster_call {
+            let reason = "action [cluster:monitor/main] is unauthorized for this API key, this action is granted by the cluster privileges [monitor,manage,all]";
+            return Wrong::new(403, "security_exception", reason).response();
+        }
+        match (&request.method, parts.as_slice()) {
+            (&Method::GET | &Method::HEAD, [""]) => self.version(),
+            (&Method::GET, ["_cluster", "health"]) => ok(json!({ "status": "green", "timed_out": false })),
+            (&Method::GET, ["_security", "_authenticate"]) => {
+                ok(json!({ "username": "trailship", "enabled": true }))
+            }
+            (_, ["_security", "user", "_has_privileges"]) => self.has_privileges(request),
+            (_, [kind @ ("_index_template" | "_component_template"), name]) => {
+                self.template(request, kind, name)
+            }
+            (_, ["_data_stream", name]) => self.data_stream(request, name),
+            (&Method::POST, ["_refresh"] | [_, "_refresh"]) => ok(json!({ "_shards": { "failed": 0 } })),
+            (&Method::GET, ["_cat", "indices"]) => self.listing(),
+            (_, [index]) if !index.starts_with('_') => self.index(request, index),
+            (&Method::GET | &Method::POST, [index, "_count"]) => self.count(index),
+            (&Method::GET | &Method::POST, [index, "_search"]) => self.search(request, index),
+            (&Method::GET, [index, "_doc", id]) => self.get(index, id),
+            _ => {
+                let reason = format!("no handler found for uri [/{path}] and method [{}]", request.method);
+                Response::json(StatusCode::BAD_REQUEST, &json!({ "error": reason }))
+            }
+        }
+    }
+
+    fn version(&self) -> Response {
+        let version = match self.options.flavour {
+            Flavour::Elasticsearch => json!({ "number": "8.19.2", "build_flavor": "default" }),
+            Flavour::OpenSearch => json!({ "number": "2.19.3", "distribution": "opensearch" }),
+        };
+        ok(json!({ "name": "stand-in", "cluster_name": "testkit", "version": version }))
+    }
+
+    fn has_privileges(&self, request: &Request) -> Response {
+        let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let names = asked["index"].as_array().into_iter().flatten();
+        let names = names.flat_map(|entry| entry["names"].as_array().into_iter().flatten());
+        let allowed = |name: &str| {
+            self.options.allowed_indices.is_empty()
+                || self.options.allowed_indices.iter().any(|p| matches(p, name))
+        };
+        let index = names.filter_map(Value::as_str).all(allowed);
+        let cluster = !self.options.write_only || asked["cluster"].as_array().is_none_or(Vec::is_empty);
+        ok(json!({ "username": "trailship", "has_all_requested": index && cluster }))
+    }
+
+    fn template(&self, request: &Request, kind: &str, name: &str) -> Response {
+        let mut indices = self.lock();
+        let templates = &mut indices.templates;
+        let (all, list) = match kind {
+            "_index_template" => (&mut templates.index, "index_templates"),
+            _ => (&mut templates.component, "component_templates"),
+        };
+        match request.method {
+            Method::PUT | Method::POST => match serde_json::from_slice::<Value>(&request.body) {
+                Ok(template) if template.is_object() => {
+                    all.insert(name.to_owned(), template);
+                    ok(json!({ "acknowledged": true }))
+                }
+                _ => Wrong::new(400, "parse_exception", "the template is not a JSON object").response(),
+            },
+            _ => match all.get(name) {
+                Some(template) => {
+                    let key = list.trim_end_matches('s');
+                    ok(json!({ list: [{ "name": name, key: template }] }))
+                }
+                None => {
+                    let reason = format!("index template matching [{name}] not found");
+                    Wrong::new(404, "resource_not_found_exception", reason).response()
+                }
+            },
+        }
+    }
+
+    fn data_stream(&self, request: &Request, name: &str) -> Response {
+        let mut indices = self.lock();
+        if request.method == Method::PUT {
+            if indices.templates.for_name(name).is_none_or(|applied| !applied.data_stream) {
+                let reason = format!("no matching index template found for data stream [{name}]");
+                return Wrong::new(400, "illegal_argument_exception", reason).response();
+            }
+            indices.create(name, self.options.flavour);
+            return ok(json!({ "acknowledged": true }));
+        }
+        match indices.all.get(name).filter(|index| index.data_stream) {
+            Some(_) => ok(json!({ "data_streams": [{ "name": name }] })),
+            None => not_found(name),
+        }
+    }
+
+    fn index(&self, request: &Request, name: &str) -> Response {
+        let mut indices = self.lock();
+        match (&request.method, indices.all.contains_key(name)) {
+            (&Method::PUT, true) => {
+                let reason = format!("index [{name}] already exists");
+                Wrong::new(400, "resource_already_exists_exception", reason).response()
+            }
+            (&Method::PUT, false) => {
+                indices.create(name, self.options.flavour);
+                ok(json!({ "acknowledged": true, "index": name }))
+            }
+            (_, true) => ok(json!({ name: {} })),
+            (_, false) => not_found(name),
+        }
+    }
+
+    fn listing(&self) -> Response {
+        let rows = self
+            .lock()
+            .all
+            .iter()
+            .map(|(name, index)| format!("{name} {}\n", index.count))
+            .collect::<String>();
+        Response::text(StatusCode::OK, "text/plain", rows)
+    }
+
+    fn count(&self, pattern: &str) -> Response {
+        let indices = self.lock();
+        let found = indices.all.iter().filter(|(name, _)| matches(pattern, name));
+        ok(json!({ "count": found.map(|(_, index)| index.count).sum::<u64>() }))
+    }
+
+    /// The first documents, whatever was asked for.
+    fn search(&self, request: &Request, pattern: &str) -> Response {
+        let size = request.query_value("size").and_then(|size| size.parse().ok()).unwrap_or(10);
+        let indices = self.lock();
+        let found = || indices.all.iter().filter(|(name, _)| matches(pattern, name));
+        let hits: Vec<Value> = found()
+            .flat_map(|(name, index)| index.sources.iter().map(move |(id, source)| (name, id, source)))
+            .take(size)
+            .map(|(name, id, source)| json!({ "_index": name, "_id": id, "_source": source }))
+            .collect();
+        let total: u64 = found().map(|(_, index)| index.count).sum();
+        ok(
+            json!({ "timed_out": false, "hits": { "total": { "value": total, "relation": "eq" }, "hits": hits } }),
+        )
+    }
+
+    fn get(&self, index: &str, id: &str) -> Response {
+        let indices = self.lock();
+        let sources = indices.all.get(index).map(|index| index.sources.as_slice()).unwrap_or_default();
+        match sources.iter().find(|(known, _)| known == id) {
+            Some((_, source)) => ok(json!({ "_index": index, "_id": id, "found": true, "_source": source })),
+            None => {
+                Response::json(StatusCode::NOT_FOUND, &json!({ "_index": index, "_id": id, "found": false }))
+            }
+        }
+    }
+}
+
+fn ok(value: Value) -> Response {
+    Response::json(StatusCode::OK, &value)
+}
+
+fn not_found(index: &str) -> Response {
+    Wrong::new(404, "index_not_found_exception", format!("no such index [{index}]")).response()
+}
+
+fn content_type(request: &Request) -> Result<(), Wrong> {
+    let given = request.header("content-type").unwrap_or_default();
+    let media = given.split(';').next().unwrap_or_default().trim();
+    if ["application/x-ndjson", "application/json"].contains(&media)
+        || media.starts_with("application/vnd.elasticsearch+")
+    {
+        return Ok(());
+    }
+    Err(Wrong::new(
+        406,
+        "media_type_header_exception",
+        format!("Content-Type header [{given}] is not supported"),
+    ))
+}
+
+fn defaults(request: &Request) -> Defaults {
+    let index = request.path.trim_end_matches("_bulk").trim_matches('/');
+    Defaults {
+        index: (!index.is_empty()).then(|| percent_decode(index)),
+        pipeline: request.query_value("pipeline"),
+        require_data_stream: request.query_value("require_data_stream").is_some_and(|value| value != "false"),
+    }
+}
+
+/// One entry of the answer.
+fn item(done: Done) -> Value {
+    let mut item = Map::new();
+    item.insert("_index".to_owned(), done.index.into());
+    item.insert("_id".to_owned(), done.id.into());
+    match done.result {
+        Ok(Value::Object(result)) => item.extend(result),
+        Ok(_) => {}
+        Err(wrong) => {
+            item.insert("status".to_owned(), wrong.status.into());
+            item.insert("error".to_owned(), wrong.item());
+        }
+    }
+    Value::Object(item)
+}
+
+#[cfg(test)]
+mod tests;
