@@ -232,6 +232,7 @@ impl Cluster {
             return Err(Box::new(answer));
         }
         self.authenticate(request).map_err(refuse)?;
+        parameters(request, self.options.flavour).map_err(refuse)?;
         content_type(request).map_err(refuse)?;
         let body = match request.decoded_body(self.options.max_content_length) {
             Ok(body) if body.len() <= self.options.max_content_length => body,
@@ -270,6 +271,9 @@ impl Cluster {
         if let Err(wrong) = self.authenticate(request) {
             return wrong.response();
         }
+        // Clients compress these bodies too.
+        let Ok(body) = request.decoded_body(self.options.max_content_length) else { return whole(400) };
+        let request = &Request { body, ..request.clone() };
         let path = percent_decode(request.path.trim_matches('/'));
         let parts: Vec<&str> = path.split('/').collect();
         let cluster_call = path.is_empty() || parts[0] == "_cluster" || parts[0].ends_with("_template");
@@ -283,7 +287,12 @@ impl Cluster {
             (&Method::GET, ["_security", "_authenticate"]) => {
                 ok(json!({ "username": "trailship", "enabled": true }))
             }
-            (_, ["_security", "user", "_has_privileges"]) => self.has_privileges(request),
+            // OpenSearch has no such question.
+            (_, ["_security", "user", "_has_privileges"])
+                if self.options.flavour == Flavour::Elasticsearch =>
+            {
+                self.has_privileges(request)
+            }
             (_, [kind @ ("_index_template" | "_component_template"), name]) => {
                 self.template(request, kind, name)
             }
@@ -311,15 +320,23 @@ impl Cluster {
 
     fn has_privileges(&self, request: &Request) -> Response {
         let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let names = asked["index"].as_array().into_iter().flatten();
-        let names = names.flat_map(|entry| entry["names"].as_array().into_iter().flatten());
         let allowed = |name: &str| {
-            self.options.allowed_indices.is_empty()
-                || self.options.allowed_indices.iter().any(|p| matches(p, name))
+            let patterns = &self.options.allowed_indices;
+            patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, name))
         };
-        let index = names.filter_map(Value::as_str).all(allowed);
-        let cluster = !self.options.write_only || asked["cluster"].as_array().is_none_or(Vec::is_empty);
-        ok(json!({ "username": "trailship", "has_all_requested": index && cluster }))
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let mut all = !self.options.write_only || list(&asked["cluster"]).is_empty();
+        let mut index = Map::new();
+        for entry in list(&asked["index"]) {
+            for name in list(&entry["names"]).iter().filter_map(Value::as_str) {
+                all &= allowed(name);
+                let rights = list(&entry["privileges"]).into_iter();
+                let rights =
+                    rights.filter_map(|right| Some((right.as_str()?.to_owned(), allowed(name).into())));
+                index.insert(name.to_owned(), Value::Object(rights.collect()));
+            }
+        }
+        ok(json!({ "username": "trailship", "has_all_requested": all, "index": index }))
     }
 
     fn template(&self, request: &Request, kind: &str, name: &str) -> Response {
@@ -447,6 +464,41 @@ fn content_type(request: &Request) -> Result<(), Wrong> {
         "media_type_header_exception",
         format!("Content-Type header [{given}] is not supported"),
     ))
+}
+
+/// Parameters of a bulk request, and those of every request.
+const PARAMETERS: [&str; 13] = [
+    "filter_path",
+    "pipeline",
+    "refresh",
+    "timeout",
+    "wait_for_active_shards",
+    "require_alias",
+    "routing",
+    "_source",
+    "_source_includes",
+    "_source_excludes",
+    "pretty",
+    "human",
+    "error_trace",
+];
+
+/// Parameters of Elasticsearch's bulk request that OpenSearch does not know.
+const PARAMETERS_OF_ELASTICSEARCH: [&str; 3] =
+    ["require_data_stream", "list_executed_pipelines", "include_source_on_error"];
+
+fn parameters(request: &Request, flavour: Flavour) -> Result<(), Wrong> {
+    let known = |name: &str| {
+        let own = flavour == Flavour::Elasticsearch && PARAMETERS_OF_ELASTICSEARCH.contains(&name);
+        own || PARAMETERS.contains(&name)
+    };
+    match request.query_pairs().iter().find(|(name, _)| !known(name)) {
+        Some((name, _)) => {
+            let reason = format!("request [{}] contains unrecognized parameter: [{name}]", request.path);
+            Err(Wrong::new(400, "illegal_argument_exception", reason))
+        }
+        None => Ok(()),
+    }
 }
 
 fn defaults(request: &Request) -> Defaults {

@@ -1,6 +1,6 @@
 //! Index templates, and whether a mapping takes a document: the errors that real CloudTrail events run into.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -397,10 +397,9 @@ impl<'de> Visitor<'de> for Strict {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             let value = map.next_value_seed(Strict)?;
-            if !seen.insert(key.clone()) {
+            if members.contains_key(&key) {
                 return Err(de::Error::custom(format!("Duplicate field '{key}'")));
             }
             members.insert(key, value);

@@ -190,6 +190,9 @@ async fn an_installed_template_decides_what_is_taken() {
         template
     );
     assert_eq!(bench.put("/_index_template/t", json!(1)).await.status, 400);
+    let coded = gzip(template.to_string().as_bytes());
+    let got = send(&bench.es.url, "PUT", "/_index_template/z", &[("content-encoding", "gzip")], coded).await;
+    assert_eq!(got.status, 200);
     let bad = r#"{"eventTime":"soon"}"#;
     assert_eq!(bench.item(create("cloudtrail-1", "1", bad)).await.0, 400);
     assert_eq!(bench.item(create("other", "1", bad)).await.0, 201);
@@ -462,7 +465,32 @@ async fn what_is_stored_can_be_looked_at() {
     assert_eq!(bench.get("/cloudtrail-2026.01.01").await.status, 200);
     assert_eq!(bench.get("/none").await.status, 404);
     assert_eq!(bench.get("/_nothing/of/this").await.status, 400);
-    let asked = json!({"index": [{"names": ["cloudtrail-x"], "privileges": ["create_doc"]}]});
-    let got = send(&bench.es.url, "POST", "/_security/user/_has_privileges", &[], asked.to_string()).await;
-    assert_eq!(got.json()["has_all_requested"], true);
+}
+
+#[tokio::test]
+async fn rights_can_be_asked_of_elasticsearch_and_not_of_opensearch() {
+    let asked =
+        json!({"index": [{"names": ["cloudtrail-x", "other"], "privileges": ["create_doc"]}]}).to_string();
+    let path = "/_security/user/_has_privileges";
+    let bench = start(|options| options.allowed_indices = vec!["cloudtrail-*".into()]).await;
+    let got = send(&bench.es.url, "POST", path, &[], &asked).await.json();
+    assert_eq!(got["has_all_requested"], false);
+    assert_eq!(got["index"], json!({"cloudtrail-x": {"create_doc": true}, "other": {"create_doc": false}}));
+    let bench = start(|options| options.flavour = Flavour::OpenSearch).await;
+    assert_eq!(send(&bench.es.url, "POST", path, &[], &asked).await.status, 400);
+}
+
+#[tokio::test]
+async fn parameters_that_the_server_does_not_know_refuse_the_request() {
+    for (flavour, parameter, status) in [
+        (Flavour::Elasticsearch, "require_data_stream=false", 200),
+        (Flavour::OpenSearch, "require_data_stream=false", 400),
+        (Flavour::Elasticsearch, "refresh=false&pipeline=_none", 200),
+        (Flavour::Elasticsearch, "reqire_data_stream=true", 400),
+    ] {
+        let bench = start(|options| options.flavour = flavour).await;
+        let got = send(&bench.es.url, "POST", &format!("/_bulk?{parameter}"), &[NDJSON], creates(0..1)).await;
+        assert_eq!(got.status, status, "{flavour:?} {parameter}");
+        assert_eq!(got.body.contains("contains unrecognized parameter: ["), status == 400);
+    }
 }

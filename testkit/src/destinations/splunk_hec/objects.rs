@@ -132,7 +132,13 @@ fn position(source: &str, fields: &RawValue) -> Option<Position> {
         Value::String(text) => text.parse().ok()?,
         number => number.as_u64()?,
     };
-    let (bucket, key) = source.strip_prefix("s3://")?.split_once('/')?;
+    let (bucket, key) = match (source.strip_prefix("s3://"), source.strip_prefix("file:")) {
+        (Some(object), _) => object.split_once('/')?,
+        (_, Some(path)) => ("file", path),
+        // An inline event has a key and no bucket; any other source is the configuration's own.
+        _ if source.starts_with("eventbridge/") => ("", source),
+        _ => return None,
+    };
     Some(Position { bucket: bucket.to_owned(), key: key.to_owned(), index })
 }
 
@@ -177,11 +183,21 @@ mod tests {
 
     #[test]
     fn an_event_is_kept_as_it_was_sent_and_says_where_it_comes_from() {
-        let body = r#"{"source":"s3://b/AWSLogs/1.json.gz","fields":{"trailship_record":"7"},"event":{ "eventID" : "e" }}"#;
-        let read = read(body.as_bytes(), |_| true);
-        assert_eq!(read.events[0].event, br#"{ "eventID" : "e" }"#);
-        assert_eq!(read.events[0].seen.event_id.as_deref(), Some("e"));
-        let position = read.events[0].seen.position.as_ref().map(ToString::to_string);
-        assert_eq!(position.as_deref(), Some("s3://b/AWSLogs/1.json.gz#7"));
+        for (source, position) in [
+            ("s3://b/AWSLogs/1.json.gz", Some(("b", "AWSLogs/1.json.gz"))),
+            ("file:/tmp/x.json", Some(("file", "/tmp/x.json"))),
+            ("eventbridge/1", Some(("", "eventbridge/1"))),
+            ("my own", None),
+        ] {
+            let body = format!(
+                r#"{{"source":"{source}","fields":{{"trailship_record":"7"}},"event":{{ "eventID" : "e" }}}}"#
+            );
+            let read = read(body.as_bytes(), |_| true);
+            assert_eq!(read.events[0].event, br#"{ "eventID" : "e" }"#);
+            assert_eq!(read.events[0].seen.event_id.as_deref(), Some("e"));
+            let position =
+                position.map(|(bucket, key)| Position { bucket: bucket.into(), key: key.into(), index: 7 });
+            assert_eq!(read.events[0].seen.position, position);
+        }
     }
 }
