@@ -7,14 +7,16 @@
 
 mod desk;
 mod elasticsearch;
+mod front;
 mod loggly;
 mod mode;
 mod serve;
 mod splunk_hec;
 mod sumo_logic;
 
-pub use desk::{Counts, Destination};
+pub use desk::Counts;
 pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour};
+pub use front::Destination;
 pub use loggly::{Loggly, LogglyOptions, Oversized};
 pub use mode::{Failure, Mode};
 pub use serve::{Destinations, serve};

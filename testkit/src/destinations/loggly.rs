@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
-use super::desk::{Desk, Destination, Protocol, Reply, Turn, shortened, status, with_retry_after};
+use super::desk::{Desk, Reply, Turn, shortened, status, with_retry_after};
+use super::front::{Destination, Protocol};
 use super::mode::Failure;
 use crate::http::{Request, Response, ServerOptions, percent_decode};
 use crate::ledger::{Additions, Ledger};

@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 
 use self::acks::Acks;
 use self::objects::{End, Envelope};
-use super::desk::{Desk, Destination, Protocol, Reply, Turn, shortened, with_retry_after};
+use super::desk::{Desk, Reply, Turn, shortened, with_retry_after};
+use super::front::{Destination, Protocol};
 use super::mode::Failure;
 use crate::http::{Request, Response, ServerOptions};
 use crate::ledger::{Additions, Answer, Ledger};

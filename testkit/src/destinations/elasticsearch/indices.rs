@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::answers::{Wrong, matches};
 use super::bulk::Action;
-use super::mapping::{Check, Learned, Mapping, Templates};
+use super::mapping::{Check, Learned, Mapping};
+use super::templates::Templates;
 use super::{ElasticsearchOptions, Flavour};
 use crate::destinations::desk::{Desk, Turn};
 use crate::destinations::mode::{Failure, draw, hits};

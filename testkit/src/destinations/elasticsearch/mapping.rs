@@ -1,14 +1,14 @@
-//! Index templates, and whether a mapping takes a document: the errors that real CloudTrail events run into.
+//! Whether a mapping takes a document: the errors that real CloudTrail events run into.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeSeed;
 use serde_json::{Map, Value, json};
 
 use super::Flavour;
-use super::answers::{Wrong, matches};
+use super::answers::Wrong;
+use super::strict::Strict;
 
 /// Lucene's limit for one term, in bytes.
 const TERM_BYTES_MAX: usize = 32_766;
@@ -18,12 +18,12 @@ const FLATTENED_DEPTH_MAX: usize = 20;
 /// A document's mapping, and what is known about the names of its documents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Mapping {
-    properties: Map<String, Value>,
-    dynamic: Dynamic,
+    pub(super) properties: Map<String, Value>,
+    pub(super) dynamic: Dynamic,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Dynamic {
+pub(super) enum Dynamic {
     #[default]
     Ignored,
     Learned,
@@ -48,7 +48,7 @@ impl Mapping {
         }
     }
 
-    fn from_json(mappings: &Value) -> Self {
+    pub(super) fn from_json(mappings: &Value) -> Self {
         let dynamic = match mappings.get("dynamic") {
             Some(Value::String(text)) if text == "strict" => Dynamic::Strict,
             Some(Value::Bool(false)) => Dynamic::Ignored,
@@ -57,62 +57,6 @@ impl Mapping {
         };
         let properties = mappings.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         Self { properties, dynamic }
-    }
-}
-
-/// Installed index templates.
-#[derive(Debug, Default)]
-pub(super) struct Templates {
-    pub(super) index: BTreeMap<String, Value>,
-    pub(super) component: BTreeMap<String, Value>,
-}
-
-/// What a template says about one name.
-pub(super) struct Applied {
-    pub(super) mapping: Mapping,
-    pub(super) data_stream: bool,
-    pub(super) failure_store: bool,
-}
-
-impl Templates {
-    /// The template with the highest priority among those whose patterns match.
-    pub(super) fn for_name(&self, name: &str) -> Option<Applied> {
-        let patterns = |template: &&Value| match &template["index_patterns"] {
-            Value::String(pattern) => matches(pattern, name),
-            Value::Array(all) => all.iter().filter_map(Value::as_str).any(|pattern| matches(pattern, name)),
-            _ => false,
-        };
-        let template = self
-            .index
-            .values()
-            .filter(patterns)
-            .max_by_key(|template| template["priority"].as_u64().unwrap_or(0))?;
-        let mut mappings = json!({});
-        for name in template["composed_of"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if let Some(component) = self.component.get(name) {
-                merge(&mut mappings, &component["template"]["mappings"]);
-            }
-        }
-        merge(&mut mappings, &template["template"]["mappings"]);
-        let failure_store = template.pointer("/template/data_stream_options/failure_store/enabled")
-            == Some(&Value::Bool(true));
-        Some(Applied {
-            mapping: Mapping::from_json(&mappings),
-            data_stream: template.get("data_stream").is_some(),
-            failure_store,
-        })
-    }
-}
-
-fn merge(to: &mut Value, from: &Value) {
-    match (to, from) {
-        (Value::Object(to), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(to.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (_, Value::Null) => {}
-        (to, from) => to.clone_from(from),
     }
 }
 
@@ -355,59 +299,6 @@ fn is_date(text: &str) -> bool {
         && fraction.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Reads a value in which no key stands twice in one object, as Elasticsearch's parser demands.
-struct Strict;
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = seq.next_element_seed(Strict)? {
-            values.push(value);
-        }
-        Ok(values.into())
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Strict)?;
-            if members.contains_key(&key) {
-                return Err(de::Error::custom(format!("Duplicate field '{key}'")));
-            }
-            members.insert(key, value);
-        }
-        Ok(members.into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -494,8 +385,8 @@ mod tests {
     fn immense_terms_and_depths_are_refused_unless_they_are_ignored() {
         let long = "x".repeat(32_767);
         let flat = |extra: Value| {
-            let mut field = json!({"type": "flattened"});
-            merge(&mut field, &extra);
+            let mut field = extra;
+            field["type"] = "flattened".into();
             json!({"dynamic": false, "properties": {"a": field}})
         };
         let document = format!(r#"{{"a":{{"k":["{long}"]}}}}"#);
@@ -533,29 +424,5 @@ mod tests {
         let mapping = json!({"dynamic": "strict", "properties": {"a": {"type": "keyword"}}});
         assert_eq!(kind(mapping.clone(), r#"{"a":"x"}"#), None);
         assert_eq!(kind(mapping, r#"{"b":"x"}"#), Some("strict_dynamic_mapping_exception"));
-    }
-
-    #[test]
-    fn the_matching_template_with_the_highest_priority_applies_with_its_components() {
-        let mut templates = Templates::default();
-        templates.component.insert(
-            "c".into(),
-            json!({"template": {"mappings": {"dynamic": false, "properties": {"a": {"type": "ip"}, "b": {"type": "ip"}}}}}),
-        );
-        templates
-            .index
-            .insert("low".into(), json!({"index_patterns": ["cloud*"], "priority": 1, "data_stream": {}}));
-        templates.index.insert(
-            "high".into(),
-            json!({"index_patterns": ["x", "cloudtrail-*"], "priority": 2, "composed_of": ["c"],
-                   "template": {"mappings": {"properties": {"b": {"type": "keyword"}}}}}),
-        );
-        let applied = templates.for_name("cloudtrail-1").unwrap();
-        assert!(!applied.data_stream);
-        assert_eq!(applied.mapping.dynamic, Dynamic::Ignored);
-        assert_eq!(applied.mapping.properties["a"]["type"], "ip");
-        assert_eq!(applied.mapping.properties["b"]["type"], "keyword");
-        assert!(templates.for_name("cloudy").unwrap().data_stream);
-        assert!(templates.for_name("other").is_none());
     }
 }
