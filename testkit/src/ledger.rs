@@ -10,6 +10,7 @@ mod content;
 mod dead_letters;
 mod evidence;
 mod judge;
+mod messages;
 mod queue;
 mod report;
 mod state;
@@ -21,7 +22,7 @@ pub use evidence::EvidenceError;
 pub use judge::{SinkRule, judge};
 pub use queue::{Delivery, QueueEvidence};
 pub use report::{Cause, Report, SinkReport};
-pub use state::{Answer, Entry, Ledger, SinkCounts, now_us};
+pub use state::{Answer, Entry, Ledger, SinkCounts};
 
 #[cfg(test)]
 mod tests;

@@ -75,12 +75,35 @@ impl Destinations {
     }
 }
 
-/// Runs them until `stop` is done: writes `addresses.json` into `folder` and to `out` at the start, and the evidence
-/// into `folder` at the end.
+/// Runs them until the process is told to end (SIGINT or SIGTERM): `--dir FOLDER`.
+///
+/// Prints one line of JSON with their addresses when they listen, and writes it to `FOLDER/addresses.json`; at the
+/// end writes each one's evidence to `FOLDER/<sink>.evidence.ndjson`.
 ///
 /// # Errors
-/// Where a port cannot be bound or a file not written.
-pub async fn serve(folder: &Path, out: &mut impl Write, stop: impl Future<Output = ()>) -> io::Result<()> {
+/// Where an argument is not understood, a port cannot be bound or a file not written.
+pub async fn serve(args: impl Iterator<Item = String>) -> io::Result<()> {
+    let args: Vec<String> = args.collect();
+    let [flag, folder] = args.as_slice() else { return Err(usage()) };
+    if flag != "--dir" {
+        return Err(usage());
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let stop = async {
+        tokio::select! {
+            // Without a way to hear of SIGINT there is still SIGTERM.
+            Ok(()) = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    run(Path::new(folder), &mut io::stdout(), stop).await
+}
+
+fn usage() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "say where to write: --dir FOLDER")
+}
+
+async fn run(folder: &Path, out: &mut impl Write, stop: impl Future<Output = ()>) -> io::Result<()> {
     let destinations = Destinations::start(Arc::new(Ledger::new())).await?;
     let addresses = destinations.addresses().to_string();
     fs::create_dir_all(folder)?;
@@ -112,7 +135,7 @@ mod tests {
                 let stop = async {
                     let _ = stopped.await;
                 };
-                serve(&folder, &mut out, stop).await.map(|()| out)
+                run(&folder, &mut out, stop).await.map(|()| out)
             }
         });
         let path = folder.join("addresses.json");
@@ -141,5 +164,13 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&task.await.unwrap().unwrap()).unwrap(), addresses);
         assert_eq!(fs::read_to_string(folder.join("loggly.evidence.ndjson")).unwrap(), evidence);
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn arguments_that_are_not_understood_are_refused() {
+        for args in [&[][..], &["--dir"], &["--folder", "x"], &["--dir", "x", "y"]] {
+            let error = serve(args.iter().map(ToString::to_string)).await.unwrap_err();
+            assert!(error.to_string().contains("--dir FOLDER"));
+        }
     }
 }

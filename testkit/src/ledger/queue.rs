@@ -9,7 +9,9 @@ use super::report::Cause;
 pub struct Delivery {
     /// The message's id; the same for every delivery of one message.
     pub message_id: String,
-    /// How often the message had been delivered before, for a reader of the log.
+    /// Which of the copies that SQS made of it: 0 is the message itself, as it is where copies are not told apart.
+    pub copy: u32,
+    /// Which receipt handle of this copy, for a reader of the evidence.
     pub generation: u32,
     /// When it was handed out, in microseconds since 1970.
     pub at_us: u64,
@@ -75,12 +77,14 @@ impl QueueEvidence {
 /// Why an object was delivered again.
 fn cause(delivery: &Delivery, before: &[&Delivery], crashes_us: &[u64]) -> Cause {
     let same: Vec<&&Delivery> = before.iter().filter(|d| d.message_id == delivery.message_id).collect();
-    let Some(last) = same.last() else {
+    if same.is_empty() {
         return if delivery.handoff { Cause::Handoff } else { Cause::SecondNotification };
-    };
+    }
+    // What happens to one copy says nothing about another.
+    let Some(last) = same.iter().rfind(|d| d.copy == delivery.copy) else { return Cause::SqsDuplicate };
     if crashes_us.iter().any(|&crash| last.at_us < crash && crash <= delivery.at_us) {
         Cause::Crash
-    } else if same.iter().any(|d| d.lease_ended_us.is_some_and(|end| end <= delivery.at_us)) {
+    } else if last.lease_ended_us.is_some_and(|end| end <= delivery.at_us) {
         Cause::LeaseLapsed
     } else {
         Cause::SqsDuplicate
@@ -118,6 +122,8 @@ mod tests {
         let lapsed = Delivery { lease_ended_us: Some(4), ..delivery("m", 1) };
         assert_eq!(causes(vec![delivery("m", 5), lapsed.clone()], &[]), [Cause::LeaseLapsed]);
         assert_eq!(causes(vec![lapsed.clone(), delivery("m", 3)], &[]), [Cause::SqsDuplicate]);
+        let copy = Delivery { copy: 1, ..delivery("m", 5) };
+        assert_eq!(causes(vec![lapsed.clone(), copy], &[2]), [Cause::SqsDuplicate]);
         assert_eq!(causes(vec![lapsed, delivery("m", 5)], &[2]), [Cause::Crash]);
     }
 

@@ -1,8 +1,9 @@
 //! The ledger itself: what was issued, and what happened at every sink, in memory and safe to share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,7 @@ pub struct SinkCounts {
 #[derive(Debug, Default)]
 pub struct Ledger {
     state: Mutex<State>,
+    shift_us: AtomicU64,
 }
 
 impl Ledger {
@@ -69,14 +71,34 @@ impl Ledger {
         state.sink(sink).filtered.insert((file, index));
     }
 
-    /// Notes that the agent was killed. Microseconds since 1970.
-    pub fn crash(&self, at_us: u64) {
+    /// Notes that the agent is killed now.
+    pub fn crash(&self) {
+        self.crash_at(self.now_us());
+    }
+
+    /// Notes that the agent was killed at this time.
+    pub fn crash_at(&self, at_us: u64) {
         self.lock().crashes_us.push(at_us);
+    }
+
+    /// Moves the ledger's clock forward. A test that moves the clock of the stand-in for AWS moves this one with it,
+    /// so that deliveries and copies keep their order.
+    pub fn advance(&self, by: Duration) {
+        self.shift_us.fetch_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Microseconds since 1970 by the ledger's clock: this machine's, unless it was [moved](Self::advance).
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros())
+            .unwrap_or(u64::MAX)
+            .saturating_add(self.shift_us.load(Ordering::SeqCst))
     }
 
     /// Begins a request at `sink`, and gives it a number.
     pub fn begin(&self, sink: &str) -> u64 {
-        let at_us = now_us();
+        let at_us = self.now_us();
         let mut state = self.lock();
         let requests = &mut state.sink(sink).requests;
         requests.push(RequestLog { at_us, answer: Answer::Lost, confirmed_us: 0 });
@@ -93,7 +115,7 @@ impl Ledger {
 
     /// Notes that the sender was told that what an unconfirmed request brought is stored.
     pub fn confirm(&self, sink: &str, request: u64) {
-        let confirmed_us = now_us();
+        let confirmed_us = self.now_us();
         let mut state = self.lock();
         // The first confirmation is the one that counts.
         if let Some(log) = state.sink(sink).request(request).filter(|log| log.confirmed_us == 0) {
@@ -143,13 +165,6 @@ impl Ledger {
         // Every change is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Microseconds since 1970, by this machine's clock: the one time in all evidence.
-#[must_use]
-pub fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// An event's id as a number: a UUID is itself, any other text its hash; 0 is none.
