@@ -24,4 +24,4 @@ pub use splunk_hec::{SplunkHec, SplunkHecOptions};
 pub use sumo_logic::{SumoLogic, SumoLogicOptions};
 
 #[cfg(test)]
-mod client;
+pub(crate) mod client;

@@ -11,21 +11,21 @@ use tokio::net::TcpStream;
 
 /// What came back. Status 0: the connection ended before the answer.
 #[derive(Debug)]
-pub(super) struct Got {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: String,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Got {
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 /// Sends bytes as they are, and reads until the connection ends.
-pub(super) async fn raw(url: &str, bytes: &[u8]) -> Got {
+pub(crate) async fn raw(url: &str, bytes: &[u8]) -> Got {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     // A server that answers before it has read everything may cut the sending short.
     let _ = stream.write_all(bytes).await;
@@ -41,7 +41,7 @@ pub(super) async fn raw(url: &str, bytes: &[u8]) -> Got {
 }
 
 /// Sends one request.
-pub(super) async fn send(
+pub(crate) async fn send(
     url: &str,
     method: &str,
     path: &str,
@@ -57,13 +57,13 @@ pub(super) async fn send(
     raw(url, &[request.as_bytes(), body].concat()).await
 }
 
-pub(super) fn gzip(body: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
     let mut out = GzEncoder::new(Vec::new(), Compression::fast());
     out.write_all(body).unwrap();
     out.finish().unwrap()
 }
 
-pub(super) fn deflate(body: &[u8]) -> Vec<u8> {
+pub(crate) fn deflate(body: &[u8]) -> Vec<u8> {
     let mut out = ZlibEncoder::new(Vec::new(), Compression::fast());
     out.write_all(body).unwrap();
     out.finish().unwrap()

@@ -9,9 +9,10 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use super::mode::{Failure, Mode, draw, hits};
+use super::mode::{Failure, Mode};
 use crate::http::{Request, Response};
 use crate::ledger::{Answer, Entry, Ledger, Sighting};
+use crate::random::Rng;
 
 /// What a stand-in has seen and done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,7 +63,7 @@ struct State {
 pub(super) struct Turn {
     pub(super) failure: Failure,
     pub(super) retry_after_s: Option<u64>,
-    /// Random bits for what happens to single events.
+    /// A seed for what happens to single events.
     pub(super) random: u64,
     delay_ms: u64,
     bytes_per_second: u64,
@@ -173,7 +174,7 @@ impl Desk {
         let touched = (delivers || mode.everywhere)
             && mode.failure != Failure::None
             && mode.requests.is_none_or(|requests| state.touched < requests)
-            && hits(draw(self.seed, number), mode.share);
+            && Rng::stream(self.seed, number).chance(mode.share);
         if touched {
             state.touched += 1;
             state.counts.failures += 1;
@@ -181,7 +182,7 @@ impl Desk {
         Turn {
             failure: if touched { mode.failure } else { Failure::None },
             retry_after_s: mode.retry_after_s,
-            random: draw(self.seed ^ 0x5eed, number),
+            random: Rng::stream(self.seed, number).bits(),
             delay_ms: mode.delay_ms,
             bytes_per_second: mode.bytes_per_second,
         }

@@ -81,34 +81,10 @@ pub enum Failure {
     PartlyStored,
 }
 
-/// A number that looks random and is not: the same for the same seed and position.
-pub(super) fn draw(seed: u64, position: u64) -> u64 {
-    // SplitMix64, https://prng.di.unimi.it/splitmix64.c
-    let mut z = seed.wrapping_add(position.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// Whether a draw falls into a share of 0 to 1.
-pub(super) fn hits(drawn: u64, share: f64) -> bool {
-    // 53 bits are what a double can tell apart.
-    ((drawn >> 11) as f64) < share * (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_share_is_met_on_the_long_run_and_the_same_for_the_same_seed() {
-        let hit = |seed| (0..10_000).filter(|&at| hits(draw(seed, at), 0.2)).collect::<Vec<u64>>();
-        assert!((1800..2200).contains(&hit(1).len()), "{}", hit(1).len());
-        assert_eq!(hit(1), hit(1));
-        assert_ne!(hit(1), hit(2));
-        assert!((0..100).all(|at| hits(draw(3, at), 1.0) && !hits(draw(3, at), 0.0)));
-    }
 
     #[test]
     fn a_mode_is_written_as_json_and_unknown_keys_are_refused() {

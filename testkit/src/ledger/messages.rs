@@ -106,6 +106,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::aws::{Aws, AwsOptions, BucketOptions, Notification, NotifyKind};
+    use crate::destinations::client::send;
     use crate::ledger::Cause;
 
     #[test]
@@ -137,5 +139,30 @@ mod tests {
         assert_eq!(evidence.read_messages(lines.as_bytes()).unwrap(), 4);
         assert_eq!(evidence.occasions("b", "k", &[]), expected);
         assert!(evidence.read_messages(&b"{}\n"[..]).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_stand_in_for_sqs_describes_messages_like_that() {
+        let aws = Aws::start(AwsOptions::default()).await.unwrap();
+        aws.create_bucket("b", BucketOptions::default());
+        let queue = aws.create_queue("q").url();
+        aws.notify("b", Notification::new("q", NotifyKind::S3)).unwrap();
+        aws.put_object("b", "k", "x").unwrap();
+        let headers =
+            [("x-amz-target", "AmazonSQS.ReceiveMessage"), ("content-type", "application/x-amz-json-1.0")];
+        let receive = json!({"QueueUrl": queue, "VisibilityTimeout": 0}).to_string();
+        for _ in 0..2 {
+            assert_eq!(send(&aws.url(), "POST", "/", &headers, &receive).await.status, 200);
+        }
+        let mut evidence = QueueEvidence::default();
+        assert_eq!(evidence.note_messages(aws.queue("q").messages()).unwrap(), 1);
+        let causes = |evidence: &QueueEvidence| {
+            evidence.occasions("b", "k", &[]).into_iter().map(|(_, cause)| cause).collect::<Vec<Cause>>()
+        };
+        assert_eq!(causes(&evidence), [Cause::LeaseLapsed]);
+        let mut evidence = QueueEvidence::default();
+        let text = send(&aws.url(), "GET", "/_testkit/messages?queue=q", &[], "").await.body;
+        assert_eq!(evidence.read_messages(text.as_bytes()).unwrap(), 1);
+        assert_eq!(causes(&evidence), [Cause::LeaseLapsed]);
     }
 }

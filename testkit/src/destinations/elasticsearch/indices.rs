@@ -10,8 +10,9 @@ use super::mapping::{Check, Learned, Mapping};
 use super::templates::Templates;
 use super::{ElasticsearchOptions, Flavour};
 use crate::destinations::desk::{Desk, Turn};
-use crate::destinations::mode::{Failure, draw, hits};
+use crate::destinations::mode::Failure;
 use crate::ledger::{Additions, ContentHash, Entry, Sighting};
+use crate::random::Rng;
 
 /// What the agent may add to a document.
 const ADDITIONS: Additions = Additions { keys: &["@timestamp"], wrappers: &["event_original", "message"] };
@@ -242,7 +243,7 @@ fn before_writing(action: &Action<'_>, number: u64, context: &Context<'_>) -> Re
             let reason = format!("index [{index}] blocked by: [FORBIDDEN/8/index write (api)];");
             return Err(Wrong::new(status, "cluster_block_exception", reason));
         }
-        Failure::ItemsThrottled(share) if hits(draw(turn.random, number), share) => {
+        Failure::ItemsThrottled(share) if Rng::stream(turn.random, number).chance(share) => {
             let reason = "rejected execution of primary operation [coordinating_and_primary_bytes=1, max_coordinating_and_primary_bytes=1]";
             return Err(Wrong::new(429, "es_rejected_execution_exception", reason));
         }
