@@ -3,7 +3,9 @@
 
 pub mod aws;
 pub mod calendar;
+pub mod destinations;
 pub mod generate;
 pub mod http;
+pub mod ledger;
 pub mod ports;
 pub mod random;

@@ -8,7 +8,8 @@ async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let ended = match args.next().as_deref() {
         Some("aws") => testkit::aws::serve(args).await,
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "say what to run: aws")),
+        Some("destinations") => testkit::destinations::serve(args).await,
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "say what to run: aws or destinations")),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
