@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use aws_sdk_sqs::config::Credentials;
 use sinks::destinations::Additions;
 use sinks::ports::{Clock, Compute, Files, Random};
 use sinks::{
@@ -14,6 +15,7 @@ use sinks::{
 };
 use tokio::sync::Semaphore;
 
+use crate::admin::{Admin, Heartbeat, Server};
 use crate::aws::Aws;
 use crate::config::{Config, DeadLetter, Http, SinkConfig, SinkKind, Source, SourceKind};
 use crate::lanes::Lanes;
@@ -24,11 +26,15 @@ use crate::sources::Stop;
 use crate::sources::directory::DirectorySource;
 use crate::sources::leases::Leases;
 use crate::sources::sqs::SqsSource;
+use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
 
 /// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
+
+/// The least time that lanes get, whatever the grace.
+const SHORTEST_GRACE: Duration = Duration::from_millis(500);
 
 /// Log files of a folder that are read at once.
 const FOLDER_SLOTS: usize = 4;
@@ -50,12 +56,24 @@ impl App {
     /// # Errors
     /// If a file that the configuration names cannot be read, or the system has no threads.
     pub async fn build(config: Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        Self::build_with(config, metrics, None).await
+    }
+
+    /// The same with credentials of its own for everything in AWS.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub async fn build_with(
+        config: Config,
+        metrics: Arc<Metrics>,
+        credentials: Option<Credentials>,
+    ) -> anyhow::Result<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let compute: Arc<dyn Compute> = Arc::new(Workers::start(threads).context("worker threads")?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let files: Arc<dyn Files> = Arc::new(LocalFiles);
-        let identities = load_identities(&config).await;
+        let identities = load_identities_with(&config, credentials).await;
         let dead_letters = dead_letters(&config, &files, &random, &identities)?;
         let budget = Budget::new(config.agent.memory_budget);
         let part = budget.total_bytes() / config.sinks.len().max(1) as u64;
@@ -87,39 +105,118 @@ impl App {
         Ok(Self { config: Arc::new(config), plan: Arc::new(plan), metrics, identities, files, endpoints })
     }
 
-    /// Runs all sources until `stop`, then ends within the configured grace.
+    /// Runs all sources and the admin pages until `stop`, then ends within the configured grace.
     ///
     /// # Errors
-    /// If a source cannot start.
+    /// If the pages' address cannot be bound, or a source cannot start.
     pub async fn run(&self, stop: Stop) -> anyhow::Result<()> {
+        let _lock = self.lock_state()?;
         let (finish, finished) = Stop::pair();
+        let meters: Vec<Arc<SourceMeter>> =
+            self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
+        let pages = self.serve_pages(meters.clone()).await?;
         let mut running = Vec::new();
-        for source in &self.config.sources {
-            running.push(self.start_source(source, &stop, &finished).await?);
+        for (source, meter) in self.config.sources.iter().zip(meters) {
+            running.push(self.start_source(source, meter, &stop, &finished)?);
         }
+        tracing::info!(
+            code = "started",
+            version = env!("CARGO_PKG_VERSION"),
+            sources = self.config.sources.len(),
+            sinks = self.config.sinks.len(),
+            status = %format!("http://{}/", pages.address),
+            "shipping"
+        );
         stop.asked().await;
-        let grace = self.config.agent.shutdown_grace.saturating_sub(ACKNOWLEDGE_TIME).max(Duration::from_millis(500));
+        self.finish(&finish, running).await;
+        pages.stop();
+        Ok(())
+    }
+
+    /// Keeps a second agent away from the state, where there is any.
+    fn lock_state(&self) -> anyhow::Result<Option<std::fs::File>> {
+        let keeps_state = |source: &Source| matches!(source.kind, SourceKind::Directory(_));
+        if !self.config.sources.iter().any(keeps_state) {
+            return Ok(None);
+        }
+        let folder = &self.config.agent.state_dir;
+        let about = || format!("agent.state_dir: {}", folder.display());
+        std::fs::create_dir_all(folder).with_context(about)?;
+        let lock = std::fs::File::create(folder.join("lock")).with_context(about)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(anyhow!("{}: another agent uses it; give each its own", about()))
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(about),
+        }
+    }
+
+    /// Delivers what is there, acknowledges it, and hands back the rest.
+    async fn finish(
+        &self,
+        finish: &tokio::sync::watch::Sender<bool>,
+        running: Vec<tokio::task::JoinHandle<()>>,
+    ) {
+        let grace = self.config.agent.shutdown_grace.saturating_sub(ACKNOWLEDGE_TIME).max(SHORTEST_GRACE);
         tracing::info!(code = "stopping", grace_seconds = grace.as_secs(), "finishing what has begun");
         self.plan.lanes.finish(grace).await;
-        // What the lanes settled last is acknowledged; then the rest is handed back.
-        let acknowledged = async {
-            while running.iter().any(|task| !task.is_finished()) && self.is_settling() {
-                self.plan.clock.sleep(Duration::from_millis(50)).await;
+        // What the lanes settled last is acknowledged by the sources; those that have nothing left end by themselves.
+        let idle = async {
+            while running.iter().any(|task| !task.is_finished()) {
+                self.plan.clock.sleep(Duration::from_millis(20)).await;
             }
-            self.plan.clock.sleep(Duration::from_millis(200)).await;
         };
         tokio::select! {
-            () = acknowledged => {}
-            () = self.plan.clock.sleep(Duration::from_secs(2)) => {}
+            () = idle => {}
+            () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 3) => {}
         }
         let _ = finish.send(true);
         for task in running {
             tokio::select! {
                 _ = task => {}
-                () = self.plan.clock.sleep(ACKNOWLEDGE_TIME) => {}
+                () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 2) => {}
             }
         }
-        Ok(())
+        tracing::info!(code = "stopped", "what was not acknowledged comes again");
+    }
+
+    /// The observer of a source.
+    pub fn meter(&self, name: &str) -> SourceMeter {
+        SourceMeter::new(name, self.sink_names(), Arc::clone(&self.metrics), Arc::clone(&self.plan.clock))
+    }
+
+    async fn serve_pages(&self, sources: Vec<Arc<SourceMeter>>) -> anyhow::Result<Pages> {
+        let listen = self.config.agent.listen;
+        let server = Server::bind(listen).await.with_context(|| {
+            format!("agent.listen: {listen} cannot be used: another agent may run here; choose another port")
+        })?;
+        let address = server.address();
+        let board = Arc::new(Board {
+            config: Arc::clone(&self.config),
+            plan: Arc::clone(&self.plan),
+            metrics: Arc::clone(&self.metrics),
+            sources,
+            places: self.endpoints.clone(),
+            started_at: self.plan.clock.now(),
+        });
+        let heartbeat = Heartbeat::new(Arc::clone(&self.plan.clock));
+        let text = Arc::clone(&board);
+        let admin = Admin {
+            status: board,
+            metrics: Box::new(move || text.metrics_text()),
+            heartbeat: heartbeat.clone(),
+            token: self.config.agent.admin_token.clone(),
+        };
+        let serving = tokio::spawn(server.serve(admin));
+        let clock = Arc::clone(&self.plan.clock);
+        let beating = tokio::spawn(async move {
+            loop {
+                heartbeat.beat();
+                clock.sleep(Duration::from_secs(1)).await;
+            }
+        });
+        Ok(Pages { address, tasks: [serving, beating] })
     }
 
     /// The sinks' names, in the order of the lanes.
@@ -127,22 +224,18 @@ impl App {
         self.config.sinks.iter().map(|sink| sink.name.clone()).collect()
     }
 
-    /// Whether events are still with a lane.
-    fn is_settling(&self) -> bool {
-        self.plan.lanes.all().iter().any(|lane| lane.stats().in_flight() > 0)
-    }
-
-    async fn start_source(
+    fn start_source(
         &self,
         source: &Source,
+        meter: Arc<SourceMeter>,
         stop: &Stop,
         finished: &Stop,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-        let meter = Arc::new(SourceMeter::new(&source.name, self.sink_names(), Arc::clone(&self.metrics), Arc::clone(&self.plan.clock)));
         let (stop, finished) = (stop.clone(), finished.clone());
         match &source.kind {
             SourceKind::Sqs(sqs) => {
-                let aws = self.identities.get(&sqs.aws).ok_or_else(|| anyhow!("no AWS identity `{}`", sqs.aws))?;
+                let aws =
+                    self.identities.get(&sqs.aws).ok_or_else(|| anyhow!("no AWS identity `{}`", sqs.aws))?;
                 let client = aws.sqs(&sqs.queue_url, sqs.region.as_deref());
                 let leases = Leases::start(
                     client.clone(),
@@ -184,6 +277,18 @@ impl App {
     }
 }
 
+/// The admin pages, being served.
+struct Pages {
+    address: std::net::SocketAddr,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+impl Pages {
+    fn stop(self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
 fn read_settings(config: &Config) -> ReadSettings {
     let limits = &config.agent.limits;
     let usize_of = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -201,7 +306,14 @@ fn read_settings(config: &Config) -> ReadSettings {
 }
 
 /// The identities that something in the configuration uses.
-async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
+pub async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
+    load_identities_with(config, None).await
+}
+
+async fn load_identities_with(
+    config: &Config,
+    credentials: Option<Credentials>,
+) -> BTreeMap<String, Arc<Aws>> {
     let mut used: Vec<&str> = Vec::new();
     for source in &config.sources {
         if let SourceKind::Sqs(sqs) = &source.kind {
@@ -215,7 +327,7 @@ async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
     let mut identities = BTreeMap::new();
     for (name, identity) in &config.aws {
         if used.contains(&name.as_str()) {
-            identities.insert(name.clone(), Arc::new(Aws::load(identity).await));
+            identities.insert(name.clone(), Arc::new(Aws::load(identity, credentials.clone()).await));
         }
     }
     identities
@@ -248,8 +360,7 @@ pub struct SinkPorts<'a> {
 
 /// The sink of a configuration, and where its events go, for display.
 fn make_sink(sink: &SinkConfig, ports: &SinkPorts<'_>) -> anyhow::Result<(Arc<dyn Sink>, Vec<String>)> {
-    let format =
-        LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
+    let format = LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
     Ok(match &sink.kind {
         SinkKind::File(file) => {
             let made = FileSink::new(
@@ -270,7 +381,8 @@ fn make_sink(sink: &SinkConfig, ports: &SinkPorts<'_>) -> anyhow::Result<(Arc<dy
         SinkKind::Http(http, _) => {
             let built = sink.build(ports.random.next())?.ok_or_else(|| anyhow!("not an HTTP sink"))?;
             let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| host_of(url)).collect();
-            let transport = HttpTransport::new(&transport_settings(http), &hosts).map_err(|error| anyhow!(error))?;
+            let transport =
+                HttpTransport::new(&transport_settings(http), &hosts).map_err(|error| anyhow!(error))?;
             let made = HttpDestination::new(
                 built.sink,
                 Arc::new(transport),
@@ -286,7 +398,8 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn host_of(url: &str) -> Option<String> {
+/// The host of an address.
+pub fn host_of(url: &str) -> Option<String> {
     reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::Credentials;
 use aws_smithy_http_client::tls;
 
 use crate::config::AwsIdentity;
@@ -35,9 +36,10 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Loads the SDK's configuration for an identity; credentials are fetched when they are first needed.
-    pub async fn load(identity: &AwsIdentity) -> Self {
-        let base = load_base(identity).await;
+    /// Loads the SDK's configuration for an identity; credentials are fetched when they are first needed, from
+    /// the SDK's own chain unless they are given.
+    pub async fn load(identity: &AwsIdentity, credentials: Option<Credentials>) -> Self {
+        let base = load_base(identity, credentials).await;
         let base = assume(identity, base).await;
         Self { identity: identity.clone(), base, s3: Mutex::default() }
     }
@@ -58,7 +60,10 @@ impl Aws {
             }
             if let Some(endpoint) = &self.identity.endpoints.s3 {
                 config = config.endpoint_url(endpoint).force_path_style(true);
-            } else if std::env::var_os("AWS_ENDPOINT_URL_S3").or_else(|| std::env::var_os("AWS_ENDPOINT_URL")).is_some() {
+            } else if std::env::var_os("AWS_ENDPOINT_URL_S3")
+                .or_else(|| std::env::var_os("AWS_ENDPOINT_URL"))
+                .is_some()
+            {
                 config = config.force_path_style(true);
             }
             aws_sdk_s3::Client::from_conf(config.build())
@@ -94,7 +99,7 @@ fn queue_region(url: &str) -> Option<String> {
     ((service == "sqs" || service == "sqs-fips") && aws).then(|| region.to_owned())
 }
 
-async fn load_base(identity: &AwsIdentity) -> SdkConfig {
+async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .operation_attempt_timeout(Duration::from_secs(60))
@@ -105,6 +110,9 @@ async fn load_base(identity: &AwsIdentity) -> SdkConfig {
         .retry_config(RetryConfig::standard().with_max_attempts(4));
     if let Some(region) = &identity.region {
         loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(credentials) = credentials {
+        loader = loader.credentials_provider(credentials);
     }
     if let Some(profile) = &identity.profile {
         loader = loader.profile_name(profile);
@@ -126,7 +134,8 @@ async fn assume(identity: &AwsIdentity, base: SdkConfig) -> SdkConfig {
     if let Some(endpoint) = &identity.endpoints.sts {
         sts = sts.endpoint_url(endpoint);
     }
-    let mut builder = aws_config::sts::AssumeRoleProvider::builder(&role.arn).configure(&sts.build()).session_name(session);
+    let mut builder =
+        aws_config::sts::AssumeRoleProvider::builder(&role.arn).configure(&sts.build()).session_name(session);
     if let Some(region) = base.region() {
         builder = builder.region(region.clone());
     }
@@ -160,7 +169,10 @@ mod tests {
     #[test]
     fn the_queue_s_region_is_read_from_its_url() {
         assert_eq!(queue_region("https://sqs.eu-west-1.amazonaws.com/1/q").as_deref(), Some("eu-west-1"));
-        assert_eq!(queue_region("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(), Some("cn-north-1"));
+        assert_eq!(
+            queue_region("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(),
+            Some("cn-north-1")
+        );
         assert_eq!(queue_region("http://127.0.0.1:9324/000000000000/q"), None);
     }
 }

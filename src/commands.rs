@@ -1,6 +1,10 @@
 //! The commands: each reads its options, does its work, and gives an exit status.
 
+mod check;
+mod demo;
+mod healthcheck;
 mod run;
+mod sample;
 mod ship;
 
 use std::io::Write as _;
@@ -17,7 +21,10 @@ pub async fn run(cli: Cli) -> u8 {
     let result = match &cli.command {
         Command::Run => run::run(&cli).await,
         Command::Ship(options) => ship::ship(&cli, options).await,
-        _ => Err(Failure::Failed(anyhow::anyhow!("not there"))),
+        Command::Check(options) => check::check(&cli, options).await,
+        Command::Sample(options) => sample::sample(options).await,
+        Command::Demo(options) => demo::demo(options).await,
+        Command::Healthcheck(options) => healthcheck::healthcheck(&cli, options).await,
     };
     match result {
         Ok(code) => code,
@@ -51,14 +58,19 @@ impl From<anyhow::Error> for Failure {
 /// # Errors
 /// All that is wrong with it, a line each.
 fn load_config(cli: &Cli) -> Result<Config, Failure> {
-    let machine = Machine::here();
-    let source = ConfigSource::choose(cli.config.as_deref(), &machine);
-    let config = load(&source, &machine).map_err(|error| Failure::Usage(error.to_string()))?;
+    let config = load_config_quietly(cli)?;
     init_logs(config.agent.log_format, config.agent.log_level);
     for warning in &config.warnings {
         tracing::warn!(code = "config_warning", "{warning}");
     }
     Ok(config)
+}
+
+/// The same without logs.
+fn load_config_quietly(cli: &Cli) -> Result<Config, Failure> {
+    let machine = Machine::here();
+    let source = ConfigSource::choose(cli.config.as_deref(), &machine);
+    load(&source, &machine).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Says on standard error what is wrong.

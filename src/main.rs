@@ -11,6 +11,7 @@ mod meter;
 mod objects;
 mod ports;
 mod sources;
+mod status;
 mod telemetry;
 mod worker;
 

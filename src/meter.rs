@@ -1,8 +1,8 @@
 //! Turns what lanes, log files, leases and messages report into metrics and log lines.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use cloudtrail::{ContentKind, ObjectRef, Timestamp};
@@ -113,7 +113,9 @@ impl LaneObserver for LaneMeter {
 
     fn state(&self, state: &LaneState) {
         match state {
-            LaneState::Open => tracing::info!(code = "sink_open", sink = self.sink, "the sink accepts events"),
+            LaneState::Open => {
+                tracing::info!(code = "sink_open", sink = self.sink, "the sink accepts events")
+            }
             LaneState::Congested => tracing::warn!(
                 code = "sink_congested",
                 sink = self.sink,
@@ -170,9 +172,17 @@ pub struct SourceMeter {
     series: SourceSeries,
     clock: Arc<dyn Clock>,
     failing: Throttle,
-    /// What readiness says of it: set by the last receive.
-    error: std::sync::Mutex<Option<String>>,
-    answered: std::sync::atomic::AtomicBool,
+    standing: Mutex<Standing>,
+    visible: AtomicU64,
+    held: AtomicU64,
+}
+
+/// How a source stands, for the status page.
+#[derive(Default)]
+struct Standing {
+    /// The last failure since the last answer, and when on the monotonic clock.
+    error: Option<(String, Duration)>,
+    answered_at: Option<SystemTime>,
 }
 
 impl SourceMeter {
@@ -187,8 +197,9 @@ impl SourceMeter {
             series,
             clock,
             failing: Throttle::default(),
-            error: std::sync::Mutex::default(),
-            answered: std::sync::atomic::AtomicBool::new(false),
+            standing: Mutex::default(),
+            visible: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         }
     }
 
@@ -198,28 +209,77 @@ impl SourceMeter {
         &self.source
     }
 
-    /// Why the source does not bring anything, if so; `starting` before its first answer.
+    /// Whether the source has ever answered.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        let error = self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let starting = || (!self.answered.load(Ordering::Relaxed)).then(|| "has not answered yet".to_owned());
-        error.or_else(starting)
+    pub fn has_answered(&self) -> bool {
+        self.standing().answered_at.is_some()
+    }
+
+    /// Why the source does not bring anything, and since when on the monotonic clock.
+    #[must_use]
+    pub fn error(&self) -> Option<(String, Duration)> {
+        self.standing().error.clone()
+    }
+
+    /// When it last answered.
+    #[must_use]
+    pub fn last_receive(&self) -> Option<SystemTime> {
+        self.standing().answered_at
+    }
+
+    /// Messages that wait, as the queue last estimated.
+    #[must_use]
+    pub fn visible_messages(&self) -> u64 {
+        self.visible.load(Ordering::Relaxed)
+    }
+
+    /// Messages held when last counted.
+    #[must_use]
+    pub fn held_leases(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Log files that ended well.
+    #[must_use]
+    pub fn log_files(&self) -> u64 {
+        self.metrics.counter("log_files_total", &[&self.source, "done"]).get()
+    }
+
+    /// Events read for the first time.
+    #[must_use]
+    pub fn events_read(&self) -> u64 {
+        self.series.first.get()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The source answered.
     pub fn received(&self) {
-        self.answered.store(true, Ordering::Relaxed);
-        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-        let now = millis(self.clock.now()) / 1000;
-        self.metrics.gauge("source_last_receive_timestamp_seconds", &[&self.source]).set(now);
+        let now = self.clock.now();
+        let mut standing = self.standing();
+        standing.answered_at = Some(now);
+        standing.error = None;
+        drop(standing);
+        self.metrics.gauge("source_last_receive_timestamp_seconds", &[&self.source]).set(millis(now) / 1000);
     }
 
     /// The source did not answer.
     pub fn receive_failed(&self, error: &str) {
         self.metrics.counter("source_errors_total", &[&self.source]).inc();
-        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error.to_owned());
-        if self.failing.lets_through(self.clock.monotonic()) {
-            tracing::error!(code = "source_failing", source = self.source, error, "the source is asked again");
+        let now = self.clock.monotonic();
+        let mut standing = self.standing();
+        let since = standing.error.as_ref().map_or(now, |(_, since)| *since);
+        standing.error = Some((error.to_owned(), since));
+        drop(standing);
+        if self.failing.lets_through(now) {
+            tracing::error!(
+                code = "source_failing",
+                source = self.source,
+                error,
+                "the source is asked again"
+            );
         }
     }
 
@@ -231,11 +291,13 @@ impl SourceMeter {
 
     /// How many messages wait.
     pub fn visible(&self, messages: i64) {
+        self.visible.store(u64::try_from(messages).unwrap_or(0), Ordering::Relaxed);
         self.metrics.gauge("queue_visible_messages", &[&self.source]).set(messages);
     }
 
     /// How many messages are held.
     pub fn leases(&self, held: usize) {
+        self.held.store(held as u64, Ordering::Relaxed);
         self.metrics.gauge("leases", &[&self.source]).set_count(held as u64);
     }
 
@@ -271,7 +333,13 @@ impl SourceMeter {
     /// An object with nothing to ship in it.
     pub fn ignored(&self, object: &ObjectRef, why: &str) {
         self.outcome("ignored");
-        tracing::debug!(code = "object_ignored", source = self.source, bucket = object.bucket, key = object.key, why);
+        tracing::debug!(
+            code = "object_ignored",
+            source = self.source,
+            bucket = object.bucket,
+            key = object.key,
+            why
+        );
     }
 
     /// A local file with nothing to ship in it.

@@ -17,7 +17,8 @@ pub struct S3Bucket {
 #[async_trait]
 impl ObjectStore for S3Bucket {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Reason> {
-        let request = self.client.put_object().bucket(&self.bucket).key(key).content_type("application/x-ndjson");
+        let request =
+            self.client.put_object().bucket(&self.bucket).key(key).content_type("application/x-ndjson");
         request.body(ByteStream::from(bytes)).send().await.map(|_| ()).map_err(|error| {
             let text = format!("s3://{}: {}", self.bucket, crate::aws::describe(&error));
             Reason::new(ReasonCode::Io, text)

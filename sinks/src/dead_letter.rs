@@ -125,26 +125,35 @@ impl DeadLetterStore for NoDeadLetters {
     }
 }
 
-/// Dead letters in a local folder: one file a day.
+/// Dead letters in a local file, which only grows.
 pub struct FileDeadLetters {
     files: Arc<dyn Files>,
-    folder: PathBuf,
+    path: PathBuf,
+    /// Whether what a crash may have left at the end was cut off.
+    mended: tokio::sync::Mutex<bool>,
 }
 
 impl FileDeadLetters {
-    /// Dead letters in `folder`, which is made when it is first needed.
+    /// Dead letters in the file at `path`, which is made when it is first needed.
     #[must_use]
-    pub fn new(files: Arc<dyn Files>, folder: &Path) -> Self {
-        Self { files, folder: folder.to_owned() }
+    pub fn new(files: Arc<dyn Files>, path: &Path) -> Self {
+        Self { files, path: path.to_owned(), mended: tokio::sync::Mutex::new(false) }
     }
 }
 
 #[async_trait]
 impl DeadLetterStore for FileDeadLetters {
     async fn store(&self, letters: &[Letter]) -> io::Result<()> {
-        let day = letters.first().and_then(|letter| letter.time.get(..10)).unwrap_or("undated").to_owned();
-        let path = self.folder.join(format!("dead-letters-{day}.ndjson"));
-        self.files.append(&path, ndjson(letters)?).await.map(|_| ())
+        let lines = ndjson(letters)?;
+        let mut mended = self.mended.lock().await;
+        if !*mended {
+            // A torn line was never acknowledged; its events come again.
+            self.files.mend(&self.path).await?;
+        }
+        *mended = false;
+        self.files.append(&self.path, lines).await?;
+        *mended = true;
+        Ok(())
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cloudtrail::{Field, Limits, LogFileReader};
 use sinks::{
-    Attempt, BatchConfig, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, LaneState, LogFile, Outcome,
-    Parcel, ParcelMaker, Reason, ReasonCode, RetryConfig, Shape, Share, Sink, Token, Unobserved, Verdict, Via,
+    Attempt, BatchConfig, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, LaneState, LogFile,
+    Outcome, Parcel, ParcelMaker, Reason, ReasonCode, RetryConfig, Shape, Share, Sink, Token, Unobserved,
+    Verdict, Via,
 };
 use testkit::ports::{MemoryDeadLetters, SeededRandom, SimulatedClock};
 

@@ -11,7 +11,9 @@ use crate::telemetry::Metrics;
 pub async fn run(cli: &Cli) -> Result<u8, Failure> {
     let config = load_config(cli)?;
     if config.sources.is_empty() {
-        return Err(Failure::Usage("the configuration has no [sources.…]: nothing brings log files".to_owned()));
+        return Err(Failure::Usage(
+            "the configuration has no [sources.…]: nothing brings log files".to_owned(),
+        ));
     }
     let (_ask, stop) = stop_at_signals();
     let sources: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();

@@ -78,8 +78,9 @@ impl HttpTransport {
         }
         if let Some(path) = &settings.ca_file {
             let pem = read("tls.ca_file", path)?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| format!("tls.ca_file: {} holds no PEM certificate: {error}", path.display()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| {
+                format!("tls.ca_file: {} holds no PEM certificate: {error}", path.display())
+            })?;
             if certificates.is_empty() {
                 return Err(format!("tls.ca_file: {} holds no PEM certificate", path.display()));
             }

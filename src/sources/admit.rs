@@ -65,7 +65,8 @@ pub fn matches_wildcard(pattern: &str, name: &str) -> bool {
 #[must_use]
 pub fn is_region(text: &str) -> bool {
     let mut parts = text.split('-');
-    let starts = parts.next().is_some_and(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase()));
+    let starts =
+        parts.next().is_some_and(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase()));
     let rest: Vec<&str> = parts.collect();
     let alphanumeric =
         |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

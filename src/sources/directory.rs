@@ -110,7 +110,9 @@ impl DirectorySource {
     async fn ship_file(&self, found: &Found, slot: Option<tokio::sync::OwnedSemaphorePermit>) -> bool {
         let key = ObjectKey::parse(&found.path.to_string_lossy());
         let kind = if key.kind == KeyKind::Foreign { KeyKind::Log } else { key.kind };
-        if kind == KeyKind::Digest || !self.filter.admits(key.account.as_deref(), key.region.as_deref(), kind.as_str()) {
+        if kind == KeyKind::Digest
+            || !self.filter.admits(key.account.as_deref(), key.region.as_deref(), kind.as_str())
+        {
             self.meter.ignored_file(&found.path, if kind == KeyKind::Digest { "digest" } else { "filtered" });
             return true;
         }

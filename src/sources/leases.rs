@@ -171,7 +171,8 @@ impl Leases {
 
     /// Hands back everything that is still held, so that another agent finds it at once.
     pub async fn release_all(&self) {
-        let held: Vec<(u64, String)> = self.lock().iter().map(|(&id, held)| (id, held.receipt.clone())).collect();
+        let held: Vec<(u64, String)> =
+            self.lock().iter().map(|(&id, held)| (id, held.receipt.clone())).collect();
         for batch in held.chunks(BATCH_MAX) {
             self.change(batch, Duration::ZERO, false).await;
         }
@@ -250,7 +251,11 @@ impl Leases {
                     }
                 }
                 for failed in answer.failed() {
-                    self.observer.delete_failed(&format!("{}: {}", failed.code(), failed.message().unwrap_or("")));
+                    self.observer.delete_failed(&format!(
+                        "{}: {}",
+                        failed.code(),
+                        failed.message().unwrap_or("")
+                    ));
                 }
             }
             Err(error) => self.observer.delete_failed(&crate::aws::describe(&error)),

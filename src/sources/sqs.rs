@@ -84,7 +84,9 @@ impl SqsSource {
                 Ok(received) => {
                     delays = Delays::new(&RetryConfig::default());
                     for (message, slot) in received.into_iter().zip(permits) {
-                        let lease = self.leases.hold(message.receipt_handle().unwrap_or_default().to_owned(), asked_at);
+                        let lease = self
+                            .leases
+                            .hold(message.receipt_handle().unwrap_or_default().to_owned(), asked_at);
                         messages.spawn(Arc::clone(&self).handle(message, lease, slot));
                     }
                 }
@@ -168,7 +170,12 @@ impl SqsSource {
         self.meter.message(shape, end.as_str());
     }
 
-    async fn ship(&self, message: &Message, notification: Notification, slot: OwnedSemaphorePermit) -> MessageEnd {
+    async fn ship(
+        &self,
+        message: &Message,
+        notification: Notification,
+        slot: OwnedSemaphorePermit,
+    ) -> MessageEnd {
         let id = message.message_id().unwrap_or_default();
         self.meter.removed(&notification.removed);
         match notification.content {
@@ -176,7 +183,12 @@ impl SqsSource {
             Content::Events(inline) => self.ship_inline(inline, slot).await,
             Content::Handoff(handoffs) => self.ship_handoffs(handoffs, slot).await,
             Content::Nothing(why) => {
-                tracing::debug!(code = "message_without_log_files", message = id, why = why.as_str(), "nothing to do");
+                tracing::debug!(
+                    code = "message_without_log_files",
+                    message = id,
+                    why = why.as_str(),
+                    "nothing to do"
+                );
                 MessageEnd::Nothing
             }
             Content::Unknown(why) => {
@@ -245,7 +257,8 @@ impl SqsSource {
         let file = self.log_file(&object.bucket, &object.key, minute, via);
         let version = Version { version_id: object.version_id.clone(), etag: None };
         let fetch = Arc::new(self.s3_object(object, bucket));
-        LogFileJob::new(&self.plan, fetch, file, version, self.meter.clone()).with_reads(self.config.read_attempts)
+        LogFileJob::new(&self.plan, fetch, file, version, self.meter.clone())
+            .with_reads(self.config.read_attempts)
     }
 
     fn s3_object(&self, object: &ObjectRef, bucket: &Bucket) -> S3Object {
@@ -263,7 +276,8 @@ impl SqsSource {
 
     /// Every rule's identity exists in a checked configuration; this is for none of them.
     fn fallback_client(&self, region: Option<&str>) -> aws_sdk_s3::Client {
-        let mut config = aws_sdk_s3::Config::builder().behavior_version(aws_sdk_s3::config::BehaviorVersion::latest());
+        let mut config =
+            aws_sdk_s3::Config::builder().behavior_version(aws_sdk_s3::config::BehaviorVersion::latest());
         config.set_region(region.map(|region| aws_sdk_s3::config::Region::new(region.to_owned())));
         aws_sdk_s3::Client::from_conf(config.build())
     }
@@ -315,7 +329,11 @@ impl SqsSource {
                 Admission::Fetch { bucket, key } => {
                     let minute = key.minute.map(cloudtrail::Timestamp::to_rfc3339_millis);
                     let owed = RangeSet::from_ranges(handoff.ranges.iter().cloned());
-                    jobs.push(self.job(&object, bucket, minute, Via::Handoff).pinned(&handoff.etag).owing(lane, &owed));
+                    jobs.push(
+                        self.job(&object, bucket, minute, Via::Handoff)
+                            .pinned(&handoff.etag)
+                            .owing(lane, &owed),
+                    );
                 }
                 Admission::Ignore(why) => self.meter.ignored(&object, why),
                 Admission::Refuse => {
@@ -337,7 +355,8 @@ impl SqsSource {
         use aws_sdk_sqs::types::QueueAttributeName;
         while !stop.is_asked() {
             let request = self.client.get_queue_attributes().queue_url(&self.config.queue_url);
-            let answer = request.attribute_names(QueueAttributeName::ApproximateNumberOfMessages).send().await;
+            let answer =
+                request.attribute_names(QueueAttributeName::ApproximateNumberOfMessages).send().await;
             if let Ok(answer) = answer {
                 let count = answer
                     .attributes()

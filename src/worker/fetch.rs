@@ -132,7 +132,9 @@ struct S3Stream {
 impl Stream for S3Stream {
     async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         let next = self.body.try_next().await;
-        next.map_err(|error| FetchError::Interrupted(format!("{}: {}", self.name, crate::aws::describe(&error))))
+        next.map_err(|error| {
+            FetchError::Interrupted(format!("{}: {}", self.name, crate::aws::describe(&error)))
+        })
     }
 }
 

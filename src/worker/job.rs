@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use cloudtrail::{ContentKind, ReadError};
 use sinks::ports::{Clock, Compute, Random};
-use sinks::{
-    Account, DeadLetterStore, Delays, Lane, Letter, LogFile, RangeSet, Reason, ReasonCode, Share,
-};
+use sinks::{Account, DeadLetterStore, Delays, Lane, Letter, LogFile, RangeSet, Reason, ReasonCode, Share};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};

@@ -1,0 +1,277 @@
+//! `trailship check`: says what is wrong; the configuration first, then queues, buckets and every sink, live.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_sqs::types::QueueAttributeName;
+use sinks::destinations::{Finding, FindingLevel, Probe, ProbeStep};
+use sinks::ports::{Files as _, Transport};
+use sinks::{Answer, Redactor};
+
+use super::{Failure, load_config, say};
+use crate::app::{self, transport_settings};
+use crate::aws::{Aws, describe};
+use crate::cli::{Check, Cli, EXIT_DONE, EXIT_FAILED};
+use crate::config::{Bucket, Config, DeadLetter, SinkConfig, SinkKind, Source, SourceKind, Sqs};
+use crate::ports::{HttpTransport, LocalFiles};
+
+/// Fewer receives than this, and the queue may give up a message before the agent has.
+const RECEIVES_MIN: u64 = 20;
+
+/// A queue that keeps messages for less time than this loses them in an outage of a few days.
+const RETENTION_MIN_S: u64 = 4 * 24 * 3600;
+
+/// Gathers findings, and prints each as it comes.
+#[derive(Default)]
+struct Findings {
+    warnings: usize,
+    failures: usize,
+}
+
+impl Findings {
+    fn add(&mut self, about: &str, finding: &Finding) {
+        let word = match finding.level {
+            FindingLevel::Good => "ok     ",
+            FindingLevel::Warning => {
+                self.warnings += 1;
+                "warning"
+            }
+            FindingLevel::Failed => {
+                self.failures += 1;
+                "FAILED "
+            }
+        };
+        say(&format!("{word} {about}: {}", finding.sentence));
+    }
+}
+
+/// Checks.
+pub async fn check(cli: &Cli, options: &Check) -> Result<u8, Failure> {
+    let config = load_config(cli)?;
+    if options.print {
+        say(&config.effective);
+    }
+    let mut findings = Findings::default();
+    findings.add("configuration", &Finding::good("valid"));
+    for warning in &config.warnings {
+        findings.add("configuration", &Finding::warning(warning.to_string()));
+    }
+    if !options.offline {
+        check_live(&config, options.apply, &mut findings).await;
+    }
+    let failed = findings.failures > 0 || (options.strict && findings.warnings > 0);
+    say(&format!("{} failed, {} warnings", findings.failures, findings.warnings));
+    Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
+}
+
+async fn check_live(config: &Config, apply: bool, findings: &mut Findings) {
+    let identities = app::load_identities(config).await;
+    for source in &config.sources {
+        match &source.kind {
+            SourceKind::Sqs(sqs) => {
+                if let Some(aws) = identities.get(&sqs.aws) {
+                    check_queue(source, sqs, aws, findings).await;
+                }
+                for bucket in &sqs.buckets {
+                    if let Some(aws) = identities.get(&bucket.aws) {
+                        let about = format!("sources.{} bucket {}", source.name, bucket.name);
+                        findings.add(&about, &check_bucket(bucket, aws).await);
+                    }
+                }
+            }
+            SourceKind::Directory(directory) => {
+                let about = format!("sources.{}", source.name);
+                let path = directory.path.display();
+                findings.add(
+                    &about,
+                    &match crate::sources::directory::log_files_in(&directory.path) {
+                        Ok(found) => Finding::good(format!("{path} holds {} log files", found.len())),
+                        Err(error) => {
+                            Finding::failed(format!("{path}: {error}: make the folder, or change `path`"))
+                        }
+                    },
+                );
+            }
+        }
+    }
+    for sink in &config.sinks {
+        check_sink(sink, apply, findings).await;
+    }
+    if let Some(dead_letter) = &config.dead_letter {
+        findings.add("dead_letter", &check_dead_letter(dead_letter, &identities).await);
+    }
+}
+
+async fn check_queue(source: &Source, sqs: &Sqs, aws: &Aws, findings: &mut Findings) {
+    let about = format!("sources.{} queue", source.name);
+    let client = aws.sqs(&sqs.queue_url, sqs.region.as_deref());
+    let asked =
+        client.get_queue_attributes().queue_url(&sqs.queue_url).attribute_names(QueueAttributeName::All);
+    let answer = match asked.send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let text = format!(
+                "{}: see `queue_url`, and that the role may sqs:GetQueueAttributes",
+                describe(&error)
+            );
+            findings.add(&about, &Finding::failed(text));
+            return;
+        }
+    };
+    let attributes = answer.attributes().cloned().unwrap_or_default();
+    let number = |name: &QueueAttributeName| attributes.get(name).and_then(|text| text.parse::<u64>().ok());
+    let waiting = number(&QueueAttributeName::ApproximateNumberOfMessages).unwrap_or(0);
+    findings.add(&about, &Finding::good(format!("reached, {waiting} messages wait")));
+    let policy = attributes.get(&QueueAttributeName::RedrivePolicy);
+    let policy: serde_json::Value =
+        policy.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let receives = &policy["maxReceiveCount"];
+    let receives = receives.as_u64().or_else(|| receives.as_str().and_then(|text| text.parse().ok()));
+    findings.add(&about, &match receives {
+        None => Finding::warning("has no dead-letter queue: messages that nobody understands stay until they expire"),
+        Some(receives) if receives < RECEIVES_MIN => Finding::warning(format!(
+            "gives a message up after {receives} receives: raise maxReceiveCount to 100, so that an outage of a \
+             sink does not look like a bad message"
+        )),
+        Some(receives) => Finding::good(format!("gives a message up after {receives} receives")),
+    });
+    if let Some(seconds) = number(&QueueAttributeName::MessageRetentionPeriod)
+        && seconds < RETENTION_MIN_S
+    {
+        let days = seconds / 86_400;
+        findings.add(&about, &Finding::warning(format!("keeps messages for {days} days: raise it to 14")));
+    }
+}
+
+async fn check_bucket(bucket: &Bucket, aws: &Aws) -> Finding {
+    if bucket.name.contains('*') {
+        return Finding::good("a pattern: not asked");
+    }
+    let client = aws.s3(bucket.region.as_deref());
+    let key = format!("{}AWSLogs/trailship-check", bucket.prefix);
+    let asked = client.head_object().bucket(&bucket.name).key(&key);
+    match asked.set_expected_bucket_owner(bucket.owner.clone()).send().await {
+        Ok(_) => Finding::good("can be read"),
+        Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
+            Some(404) if error.code() != Some("NoSuchBucket") => Finding::good("can be asked for objects"),
+            Some(403) => Finding::warning(
+                "403: the role may not s3:ListBucket (then this cannot be told), the bucket is another account's \
+                 than `owner`, or there is no permission at all",
+            ),
+            Some(301) => Finding::failed("is in another region: set `region` of the bucket"),
+            Some(status) => Finding::failed(format!("HTTP {status}: does the bucket exist?")),
+            None => Finding::failed(describe(&error)),
+        },
+    }
+}
+
+async fn check_sink(sink: &SinkConfig, apply: bool, findings: &mut Findings) {
+    let about = format!("sinks.{}", sink.name);
+    match &sink.kind {
+        SinkKind::Console => findings.add(&about, &Finding::good("standard output")),
+        SinkKind::File(file) => {
+            let folder = file.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let probe = folder.unwrap_or(std::path::Path::new(".")).join(".trailship-check");
+            findings.add(&about, &writable(&probe).await);
+        }
+        SinkKind::Http(http, _) => {
+            let built = match sink.build(0) {
+                Ok(Some(built)) => built,
+                Ok(None) => return,
+                Err(error) => return findings.add(&about, &Finding::failed(error.to_string())),
+            };
+            let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| app::host_of(url)).collect();
+            let transport = match HttpTransport::new(&transport_settings(http), &hosts) {
+                Ok(transport) => transport,
+                Err(error) => return findings.add(&about, &Finding::failed(error)),
+            };
+            if let Some(probe) = &built.probe {
+                ask_sink(&about, probe, &transport, &built.redactor, apply, findings).await;
+            }
+        }
+    }
+}
+
+async fn ask_sink(
+    about: &str,
+    probe: &Arc<dyn Probe>,
+    transport: &HttpTransport,
+    redactor: &Redactor,
+    apply: bool,
+    findings: &mut Findings,
+) {
+    let mut answers = Vec::new();
+    for (number, step) in probe.steps().into_iter().enumerate() {
+        let what = format!("{about} {}", step.what);
+        let answer = exchange(transport, step).await;
+        findings.add(
+            &what,
+            &match &answer {
+                Ok(answer) => probe.read(number, answer),
+                Err(why) => Finding::failed(redactor.clean(why)),
+            },
+        );
+        answers.push(answer.ok());
+    }
+    if !apply {
+        return;
+    }
+    match probe.apply(&answers) {
+        Err(why) => findings.add(about, &Finding::failed(why)),
+        Ok(steps) => {
+            for step in steps {
+                let what = format!("{about} {}", step.what);
+                findings.add(
+                    &what,
+                    &match exchange(transport, step).await {
+                        Ok(answer) if (200..300).contains(&answer.status) => Finding::good("set up"),
+                        Ok(answer) => Finding::failed(redactor.clean(&format!(
+                            "HTTP {}: {}",
+                            answer.status,
+                            answer.excerpt()
+                        ))),
+                        Err(why) => Finding::failed(redactor.clean(&why)),
+                    },
+                );
+            }
+        }
+    }
+}
+
+async fn exchange(transport: &HttpTransport, step: ProbeStep) -> Result<Answer, String> {
+    transport.exchange(step.head, step.body.into()).await.map_err(|why| why.to_string())
+}
+
+async fn check_dead_letter(
+    dead_letter: &DeadLetter,
+    identities: &std::collections::BTreeMap<String, Arc<Aws>>,
+) -> Finding {
+    match dead_letter {
+        DeadLetter::File { path, .. } => writable(&path.with_file_name(".trailship-check")).await,
+        DeadLetter::S3 { bucket, region, aws, .. } => {
+            let Some(aws) = identities.get(aws) else { return Finding::failed("no such identity") };
+            match aws.s3(region.as_deref()).head_bucket().bucket(bucket).send().await {
+                Ok(_) => Finding::good(format!("s3://{bucket} is there; writing to it is not tried")),
+                Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
+                    Some(403) => Finding::warning(format!(
+                        "s3://{bucket}: the role may not s3:ListBucket, so this cannot be told; it needs s3:PutObject"
+                    )),
+                    Some(404) => Finding::failed(format!("s3://{bucket}: there is no such bucket")),
+                    _ => Finding::failed(format!("s3://{bucket}: {}", describe(&error))),
+                },
+            }
+        }
+    }
+}
+
+/// Whether files can be written beside `probe`.
+async fn writable(probe: &std::path::Path) -> Finding {
+    let folder = probe.parent().unwrap_or(probe).display().to_string();
+    match LocalFiles.replace(probe, bytes::Bytes::new()).await {
+        Ok(()) => {
+            let _ = std::fs::remove_file(probe);
+            Finding::good(format!("{folder} can be written to"))
+        }
+        Err(error) => Finding::failed(format!("{folder} cannot be written to: {error}")),
+    }
+}
