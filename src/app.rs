@@ -388,6 +388,7 @@ fn make_sink(sink: &SinkConfig, ports: &SinkPorts<'_>) -> anyhow::Result<(Arc<dy
                 Arc::new(transport),
                 Arc::clone(ports.compute),
                 http.compression,
+                built.redactor,
             );
             (Arc::new(made), built.endpoints)
         }

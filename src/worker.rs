@@ -3,6 +3,8 @@
 pub mod fetch;
 mod job;
 mod pass;
+#[cfg(test)]
+mod tests;
 
 pub use job::{JobEnd, JobObserver, LogFileJob, Owed, Plan};
 pub use pass::{PassError, PassObserver, ReadSettings};

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use crate::ports::{Compute, Transport, run_on};
-use crate::{Attempt, Body, Encoded, Event, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token};
+use crate::{
+    Answer, Attempt, Body, Encoded, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Shape,
+    Sink, Token,
+};
 
 /// How request bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,7 @@ pub struct HttpDestination {
     transport: Arc<dyn Transport>,
     compute: Arc<dyn Compute>,
     compression: Compression,
+    redactor: Redactor,
 }
 
 impl HttpDestination {
@@ -76,8 +80,17 @@ impl HttpDestination {
         transport: Arc<dyn Transport>,
         compute: Arc<dyn Compute>,
         compression: Compression,
+        redactor: Redactor,
     ) -> Self {
-        Self { sink, transport, compute, compression }
+        Self { sink, transport, compute, compression, redactor }
+    }
+
+    /// One exchange, the reason of its failure free of the sink's secrets, whatever the transport says.
+    async fn exchange(&self, head: Head, body: Bytes) -> Result<Answer, Reason> {
+        self.transport
+            .exchange(head, body)
+            .await
+            .map_err(|why| Reason { text: self.redactor.clean(&why.text), ..why })
     }
 }
 
@@ -111,7 +124,7 @@ impl Sink for HttpDestination {
         if let Some(encoding) = self.compression.content_encoding() {
             head.headers.push(("content-encoding", encoding.to_owned()));
         }
-        match self.transport.exchange(head, encoded.bytes.clone()).await {
+        match self.exchange(head, encoded.bytes.clone()).await {
             Ok(answer) => self.sink.judge(events, attempt, &answer),
             Err(why) => Judgement::Unavailable { why, retry_after: None },
         }
@@ -121,7 +134,7 @@ impl Sink for HttpDestination {
         let Some((head, body)) = self.sink.confirm(tokens) else {
             return Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"));
         };
-        let answer = self.transport.exchange(head, Bytes::from(body)).await?;
+        let answer = self.exchange(head, Bytes::from(body)).await?;
         self.sink.confirmed(tokens, &answer)
     }
 }

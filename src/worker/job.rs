@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use cloudtrail::{ContentKind, ReadError};
 use sinks::ports::{Clock, Compute, Random};
-use sinks::{Account, DeadLetterStore, Delays, Lane, Letter, LogFile, RangeSet, Reason, ReasonCode, Share};
+use sinks::{
+    Account, DeadLetterStore, Delays, Lane, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share,
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};
@@ -213,14 +215,14 @@ impl LogFileJob {
         let Some(lane) = self.plan.lanes.all().get(*index) else { return Ok(()) };
         let mut delays = Delays::new(&self.plan.settings.retry);
         let mut entry = None;
+        let required = self.plan.required.get(*index).copied().unwrap_or(true);
         loop {
-            let account = share.idle().await;
+            let mut account = idle_or_shut(share, lane).await;
             if account.is_closed() {
                 return Ok(());
             }
-            let owed = owed_events(&account);
-            if !self.plan.required.get(*index).copied().unwrap_or(true) {
-                self.observer.dropped(*index, owed);
+            if !required {
+                self.observer.dropped(*index, owed_events(&account));
                 return Ok(());
             }
             if entry.is_none() {
@@ -228,6 +230,12 @@ impl LogFileJob {
             } else {
                 self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;
             }
+            // A lane that is shut may hold an event of this log file to probe with.
+            account = share.idle().await;
+            if account.is_closed() {
+                return Ok(());
+            }
+            let owed = owed_events(&account);
             let permit = lane.admit_pass().await;
             let Some(permit) = permit else { return Err(format!("sink {} has ended", lane.config().name)) };
             self.observer.again(&self.name(), *index, owed);
@@ -242,10 +250,11 @@ impl LogFileJob {
     /// Reads the log file for the given shares, until it was read to its end or was given up.
     async fn read(&self, positions: &[usize], patient: bool) -> Read {
         let mut delays = Delays::new(&self.plan.settings.retry);
+        let mut positions = positions.to_vec();
         loop {
-            let error = match self.pass(positions, patient).await {
+            let error = match self.pass(&positions, patient).await {
                 Ok(end) => {
-                    self.targets(positions).iter().for_each(|target| target.share.ended(end.end.events));
+                    self.targets(&positions).iter().for_each(|target| target.share.ended(end.end.events));
                     return Read::Good(end);
                 }
                 Err(error) => error,
@@ -265,10 +274,21 @@ impl LogFileJob {
                 *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Version::default();
             }
             self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;
-            // What the lanes still have of the last pass must not be offered twice.
-            for target in self.targets(positions) {
-                target.share.idle().await;
-            }
+            self.settle_down(&mut positions).await;
+        }
+    }
+
+    /// Waits until the lanes have nothing left of the last pass: it must not be offered twice. A lane that is shut
+    /// may keep an event for as long as it likes, so it is left out; it is read for on its own once it opens.
+    async fn settle_down(&self, positions: &mut Vec<usize>) {
+        let is_shut = |position: &usize| {
+            self.targets(&[*position]).iter().any(|target| target.lane.health().state().is_shut())
+        };
+        if !positions.iter().all(is_shut) {
+            positions.retain(|position| !is_shut(position));
+        }
+        for target in self.targets(positions) {
+            target.share.idle().await;
         }
     }
 
@@ -333,6 +353,15 @@ impl LogFileJob {
             share.settle_unread(from);
         }
         Read::DeadLettered
+    }
+}
+
+/// Waits until the lane holds no event of the share, or does not accept any more.
+async fn idle_or_shut(share: &Share, lane: &Lane) -> Account {
+    let mut state = lane.health().watch();
+    tokio::select! {
+        account = share.idle() => account,
+        _ = state.wait_for(LaneState::is_shut) => share.account(),
     }
 }
 

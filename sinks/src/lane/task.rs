@@ -243,6 +243,9 @@ impl LaneTask {
             }
             return;
         }
+        if !ended.accepted {
+            return;
+        }
         self.successes += 1;
         if self.successes >= current {
             self.successes = 0;
