@@ -9,6 +9,9 @@ use sinks::{Budget, Charge, Lane};
 /// How long memory may be short until a lane that holds too much of it has to let go.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether a lane has opened.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The lanes of all sinks, in the order of the configuration.
 pub struct Lanes {
     lanes: Vec<Arc<Lane>>,
@@ -49,6 +52,21 @@ impl Lanes {
                 return charge;
             }
             self.relieve();
+        }
+    }
+
+    /// Whether new log files are of any use: some lane accepts, or is shut with nothing left to probe with.
+    ///
+    /// While none does, notifications are better off on their queue, where they cost nothing.
+    #[must_use]
+    pub fn want_log_files(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.health().state().is_shut() || lane.stats().in_flight() == 0)
+    }
+
+    /// Waits until [`want_log_files`](Self::want_log_files).
+    pub async fn wanting(&self) {
+        while !self.want_log_files() {
+            self.clock.sleep(LOOK_INTERVAL).await;
         }
     }
 

@@ -18,6 +18,9 @@ use crate::meter::SourceMeter;
 use crate::worker::fetch::{Inline, S3Object, Version};
 use crate::worker::{JobEnd, LogFileJob, Plan};
 
+/// How long a receive under way may still take when it is time to stop.
+const LAST_RECEIVE: Duration = Duration::from_millis(300);
+
 /// Everything that a queue source needs.
 pub struct SqsSource {
     pub name: String,
@@ -72,13 +75,24 @@ impl SqsSource {
             while messages.try_join_next().is_some() {}
             tokio::select! {
                 () = stop.asked() => break,
-                () = self.leases.below(self.config.leases_max) => {}
+                () = async {
+                    self.leases.below(self.config.leases_max).await;
+                    self.plan.lanes.wanting().await;
+                } => {}
             }
             let Some(permits) = self.free_slots(&stop).await else { break };
             let asked_at = self.plan.clock.monotonic();
+            let receiving = self.receive(permits.len());
+            tokio::pin!(receiving);
             let received = tokio::select! {
-                received = self.receive(permits.len()) => received,
-                () = stop.asked() => break,
+                received = &mut receiving => received,
+                () = stop.asked() => {
+                    // What the queue has just handed out would stay hidden if nobody took it.
+                    tokio::select! {
+                        received = &mut receiving => received,
+                        () = self.plan.clock.sleep(LAST_RECEIVE) => break,
+                    }
+                }
             };
             match received {
                 Ok(received) => {
