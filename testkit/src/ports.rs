@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sinks::ports::{Clock, Compute, Files, Job, ObjectStore, Random};
-use sinks::{DeadLetterStore, Letter, Reason, ReasonCode};
+use sinks::ports::{Clock, Compute, Files, Job, ObjectStore, Random, Transport};
+use sinks::{Answer, DeadLetterStore, Head, Letter, Reason, ReasonCode};
 
 /// Time as tokio counts it: virtual where the test has paused it.
 #[derive(Clone, Debug)]
@@ -238,6 +238,47 @@ impl ObjectStore for MemoryObjects {
         }
         lock(&self.objects).insert(key.to_owned(), bytes);
         Ok(())
+    }
+}
+
+/// What a [`SimulatedTransport`] does with a request.
+type Respond = dyn Fn(&Head, &Bytes) -> Result<Answer, Reason> + Send + Sync;
+
+/// A network in memory: every request goes to one function, after a delay on the (virtual) clock.
+pub struct SimulatedTransport {
+    respond: Box<Respond>,
+    delay: Duration,
+    requests: Mutex<Vec<(Head, Bytes)>>,
+}
+
+impl SimulatedTransport {
+    /// A network behind which `respond` answers.
+    pub fn new(respond: impl Fn(&Head, &Bytes) -> Result<Answer, Reason> + Send + Sync + 'static) -> Self {
+        Self { respond: Box::new(respond), delay: Duration::ZERO, requests: Mutex::default() }
+    }
+
+    /// The same with a delay before each answer.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// All requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(Head, Bytes)> {
+        lock(&self.requests).clone()
+    }
+}
+
+#[async_trait]
+impl Transport for SimulatedTransport {
+    async fn exchange(&self, head: Head, body: Bytes) -> Result<Answer, Reason> {
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+        lock(&self.requests).push((head.clone(), body.clone()));
+        (self.respond)(&head, &body)
     }
 }
 
