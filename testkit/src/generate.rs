@@ -2,6 +2,7 @@
 
 mod actors;
 mod catalog;
+mod content;
 mod event;
 mod file;
 mod odd;

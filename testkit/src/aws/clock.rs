@@ -15,6 +15,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    #[allow(clippy::disallowed_methods, reason = "the stand-in is its own machine, with its own clock")]
     pub(crate) fn now(&self) -> Millis {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         millis(real) + self.shift_ms.load(Ordering::SeqCst)

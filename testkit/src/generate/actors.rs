@@ -80,7 +80,7 @@ macro_rules! assumed {
 
 /// All rows; the weights add up to 1,000.
 pub(super) const ACTORS: &[Actor] = &[
-    actor("role_session", 300, Caller::Machine, Calls::Any, assumed!("~sess~", "~role~", "~path~", "", "")),
+    actor("role_session", 240, Caller::Machine, Calls::Any, assumed!("~sess~", "~role~", "~path~", "", "")),
     actor(
         "workload",
         130,
@@ -90,7 +90,7 @@ pub(super) const ACTORS: &[Actor] = &[
     ),
     actor(
         "workload",
-        100,
+        60,
         Caller::Machine,
         Calls::Any,
         assumed!(
@@ -116,7 +116,7 @@ pub(super) const ACTORS: &[Actor] = &[
     ),
     actor(
         "iam_user",
-        180,
+        280,
         Caller::Person,
         Calls::AnyAndSignIn,
         r#"{"type":"IAMUser","principalId":"~uid~","arn":"arn:aws:iam::~acct~:user/~user~","accountId":"~acct~","accessKeyId":"AKIA~k:8~","userName":"~user~"}"#,

@@ -81,7 +81,7 @@ const S3_BUCKET: &str =
 const KMS_KEY: &str = r#"[{"accountId":"~acct~","type":"AWS::KMS::Key","ARN":"arn:aws:kms:~region~:~acct~:key/1f0c2b7e-5a43-4c0e-9d2b-7c1e5f3a9b60"}]"#;
 const ROLE: &str =
     r#"[{"accountId":"~acct~","type":"AWS::IAM::Role","ARN":"arn:aws:iam::~acct~:role/~role~"}]"#;
-const CREDENTIALS: &str = r#"{"credentials":{"accessKeyId":"ASIA~k:60~","sessionToken":"~b:480~==","expiration":"May 1, 2024, 1:02:03 PM"},"assumedRoleUser":{"assumedRoleId":"AROA~k:9~:shop-api","arn":"arn:aws:sts::~acct~:assumed-role/shop-api/shop-api"}}"#;
+const CREDENTIALS: &str = r#"{"credentials":{"accessKeyId":"ASIA~k:60~","sessionToken":"~b:300~==","expiration":"May 1, 2024, 1:02:03 PM"},"assumedRoleUser":{"assumedRoleId":"AROA~k:9~:shop-api","arn":"arn:aws:sts::~acct~:assumed-role/shop-api/shop-api"}}"#;
 
 /// Calls that anyone makes.
 pub(super) const GENERAL: &[Call] = &[
@@ -99,7 +99,7 @@ pub(super) const GENERAL: &[Call] = &[
     read(6, "kms", "DescribeKey", r#"{"keyId":"alias/orders"}"#).on(KMS_KEY),
     read(45, "s3", "GetObject", r#"{"bucketName":"example-data-lake","Host":"example-data-lake.s3.~region~.amazonaws.com","key":"orders/part-~n:400~.parquet"}"#).on(S3_OBJECT).with(S3_EXTRA).data(),
     write(15, "s3", "PutObject", r#"{"bucketName":"example-data-lake","Host":"example-data-lake.s3.~region~.amazonaws.com","key":"orders/part-~n:400~.parquet","x-amz-server-side-encryption":"aws:kms"}"#, r#"{"x-amz-server-side-encryption":"aws:kms","x-amz-server-side-encryption-aws-kms-key-id":"arn:aws:kms:~region~:~acct~:key/1f0c2b7e-5a43-4c0e-9d2b-7c1e5f3a9b60"}"#).on(S3_OBJECT).with(S3_EXTRA).data(),
-    read(20, "s3", "HeadObject", r#"{"bucketName":"example-data-lake","Host":"example-data-lake.s3.~region~.amazonaws.com","key":"orders/part-~n:400~.parquet"}"#).on(S3_OBJECT).with(S3_EXTRA).data(),
+    read(10, "s3", "HeadObject", r#"{"bucketName":"example-data-lake","Host":"example-data-lake.s3.~region~.amazonaws.com","key":"orders/part-~n:400~.parquet"}"#).on(S3_OBJECT).with(S3_EXTRA).data(),
     read(15, "s3", "ListBuckets", r#"{"Host":"s3.~region~.amazonaws.com"}"#).with(S3_EXTRA),
     read(12, "s3", "GetBucketAcl", r#"{"bucketName":"example-data-lake","Host":"s3.~region~.amazonaws.com","acl":""}"#).on(S3_BUCKET).with(S3_EXTRA),
     read(10, "s3", "GetBucketPolicy", r#"{"bucketName":"example-data-lake","Host":"s3.~region~.amazonaws.com","policy":""}"#).on(S3_BUCKET).with(S3_EXTRA),
@@ -168,7 +168,7 @@ pub(super) const SAML: &[Call] = &[write(
     "sts",
     "AssumeRoleWithSAML",
     r#"{"sAMLAssertionID":"_~u~","roleSessionName":"~user~@example.com","roleArn":"arn:aws:iam::~acct~:role/~role~","principalArn":"arn:aws:iam::~acct~:saml-provider/corporate","durationSeconds":3600}"#,
-    r#"{"credentials":{"accessKeyId":"ASIA~k:60~","sessionToken":"~b:480~==","expiration":"May 1, 2024, 1:02:03 PM"},"assumedRoleUser":{"assumedRoleId":"AROA~k:9~:~user~@example.com","arn":"arn:aws:sts::~acct~:assumed-role/~role~/~user~@example.com"},"subject":"~user~@example.com","subjectType":"persistent","issuer":"https://idp.example.com/","audience":"https://signin.aws.amazon.com/saml","nameQualifier":"~b:27~="}"#,
+    r#"{"credentials":{"accessKeyId":"ASIA~k:60~","sessionToken":"~b:300~==","expiration":"May 1, 2024, 1:02:03 PM"},"assumedRoleUser":{"assumedRoleId":"AROA~k:9~:~user~@example.com","arn":"arn:aws:sts::~acct~:assumed-role/~role~/~user~@example.com"},"subject":"~user~@example.com","subjectType":"persistent","issuer":"https://idp.example.com/","audience":"https://signin.aws.amazon.com/saml","nameQualifier":"~b:27~="}"#,
 )
 .on(ROLE)];
 
@@ -178,7 +178,7 @@ pub(super) const WEB_IDENTITY: &[Call] = &[write(
     "sts",
     "AssumeRoleWithWebIdentity",
     r#"{"roleArn":"arn:aws:iam::~acct~:role/~role~","roleSessionName":"GitHubActions","durationSeconds":3600}"#,
-    r#"{"credentials":{"accessKeyId":"ASIA~k:60~","sessionToken":"~b:480~==","expiration":"May 1, 2024, 1:02:03 PM"},"subjectFromWebIdentityToken":"repo:example/shop:ref:refs/heads/main","assumedRoleUser":{"assumedRoleId":"AROA~k:9~:GitHubActions","arn":"arn:aws:sts::~acct~:assumed-role/~role~/GitHubActions"},"provider":"arn:aws:iam::~acct~:oidc-provider/token.actions.githubusercontent.com","audience":"sts.amazonaws.com"}"#,
+    r#"{"credentials":{"accessKeyId":"ASIA~k:60~","sessionToken":"~b:300~==","expiration":"May 1, 2024, 1:02:03 PM"},"subjectFromWebIdentityToken":"repo:example/shop:ref:refs/heads/main","assumedRoleUser":{"assumedRoleId":"AROA~k:9~:GitHubActions","arn":"arn:aws:sts::~acct~:assumed-role/~role~/GitHubActions"},"provider":"arn:aws:iam::~acct~:oidc-provider/token.actions.githubusercontent.com","audience":"sts.amazonaws.com"}"#,
 )
 .on(ROLE)];
 

@@ -130,13 +130,7 @@ impl<'a> Subject<'a> {
             user: USERS[user],
             user_id: &writer.user_ids[user],
             service: SERVICES[skewed(rng, SERVICES.len())],
-            ip: format!(
-                "{}.{}.{}.{}",
-                [10, 54, 203, 18][rng.below(4)],
-                rng.below(4),
-                rng.below(16),
-                rng.below(256)
-            ),
+            ip: address(&mut Rng::stream(0x1F, (file.account * 64 + skewed(rng, 24)) as u64)),
         }
     }
 
@@ -160,6 +154,10 @@ impl<'a> Subject<'a> {
             Value::Ip => &self.ip,
         }
     }
+}
+
+fn address(rng: &mut Rng) -> String {
+    format!("{}.{}.{}.{}", [10, 54, 203, 18][rng.below(4)], rng.below(4), rng.below(16), rng.below(256))
 }
 
 impl Writer {
@@ -238,7 +236,7 @@ impl Writer {
 
     fn call(&self, actor: &Actor, rng: &mut Rng) -> (&'static Call, &Parts) {
         match actor.calls {
-            Calls::AnyAndSignIn if rng.chance(0.05) => self.sign_in.draw(rng),
+            Calls::AnyAndSignIn if rng.chance(0.02) => self.sign_in.draw(rng),
             Calls::Any | Calls::AnyAndSignIn => self.general.draw(rng),
             Calls::Saml => self.saml.draw(rng),
             Calls::WebIdentity => self.web_identity.draw(rng),
@@ -319,7 +317,7 @@ fn tail(actor: &Actor, call: &Call, subject: &Subject<'_>, rng: &mut Rng, out: &
     }
     put(out, &[r#","eventCategory":""#, if call.data { "Data" } else { "Management" }, "\""]);
     // Older endpoints leave the section out for other callers too.
-    if matches!(actor.caller, Caller::Service | Caller::Internal) || rng.chance(0.25) {
+    if matches!(actor.caller, Caller::Service | Caller::Internal) || rng.chance(0.4) {
         put(out, &["}"]);
         return;
     }

@@ -6,9 +6,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
+use super::content::Content;
 use super::event::event_id;
-use super::file::File;
-use super::{ACCOUNTS, FileKind, Generator, Issued, LogFileSample};
+use super::{ACCOUNTS, FileKind, Generator, LogFileSample};
 use crate::calendar::Calendar;
 
 /// A file that inflates to more than this is a bomb.
@@ -40,8 +40,10 @@ pub enum Oddity {
     Unicode,
     /// Events that are not valid UTF-8.
     InvalidUtf8,
-    /// Values nested 200 deep.
+    /// Values nested 90 deep; real ones go to 11.
     DeepNesting,
+    /// Values nested 10,000 deep, which no reader has to take.
+    TooDeepNesting,
     /// A file of Insight events.
     Insight,
     /// A file of network activity events.
@@ -82,7 +84,7 @@ pub enum Oddity {
 
 impl Oddity {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::LargeEvent,
         Self::DuplicateKeys,
         Self::BigNumbers,
@@ -94,6 +96,7 @@ impl Oddity {
         Self::Unicode,
         Self::InvalidUtf8,
         Self::DeepNesting,
+        Self::TooDeepNesting,
         Self::Insight,
         Self::NetworkActivity,
         Self::Aggregated,
@@ -122,87 +125,8 @@ pub enum Reading {
     Whole,
     /// The issued events up to some point, then it breaks. What comes after the break cannot be had.
     Broken,
-    /// It holds no events for anyone: another kind of file.
+    /// To its end, and it holds no events: another kind of file, or none at all.
     Foreign,
-}
-
-/// The content of a file while it is put together.
-struct Content<'a> {
-    generator: &'a Generator,
-    file: File,
-    records: Vec<Vec<u8>>,
-    issued: Vec<Issued>,
-}
-
-impl<'a> Content<'a> {
-    fn new(generator: &'a mut Generator, kind: FileKind) -> Self {
-        let file = generator.begin(kind);
-        Self { generator, file, records: Vec::new(), issued: Vec::new() }
-    }
-
-    /// Adds ordinary events.
-    fn ordinary(mut self, count: usize) -> Self {
-        for _ in 0..count {
-            let index = self.records.len();
-            let mut record = Vec::new();
-            let drawn = self.generator.writer.event(&mut self.file, index as u64, &mut record);
-            self.push(record, Some(drawn.event_id), drawn.actor);
-        }
-        self
-    }
-
-    /// Adds an event by hand. `members` follow the first ones, which every event has.
-    fn special(mut self, members: &str) -> Self {
-        let (id, record) = self.record(members);
-        self.push(record.into_bytes(), Some(id), "role_session");
-        self
-    }
-
-    /// An event by hand, with the id of the next place.
-    fn record(&self, members: &str) -> (String, String) {
-        let id = event_id(self.file.seed, self.records.len() as u64);
-        let record = format!("{{{},\"eventID\":\"{id}\"{members}}}", self.first_members());
-        (id, record)
-    }
-
-    /// Adds an event whose bytes are given.
-    fn raw(mut self, record: impl Into<Vec<u8>>, id: Option<String>, actor: &'static str) -> Self {
-        self.push(record.into(), id, actor);
-        self
-    }
-
-    fn push(&mut self, record: Vec<u8>, event_id: Option<String>, actor: &'static str) {
-        let index = self.records.len() as u32;
-        self.issued.push(Issued { index, event_id, sha256: Sha256::digest(&record).into(), actor });
-        self.records.push(record);
-    }
-
-    fn first_members(&self) -> String {
-        let account = ACCOUNTS[self.file.account];
-        let time = Calendar::new(self.file.delivered_s - 200).iso8601();
-        format!(
-            r#""eventVersion":"1.11","userIdentity":{{"type":"AssumedRole","principalId":"AROAEXAMPLEEXAMPLE123:odd","arn":"arn:aws:sts::{account}:assumed-role/shop-api/odd","accountId":"{account}","sessionContext":{{"sessionIssuer":{{"type":"Role","arn":"arn:aws:iam::{account}:role/shop-api","accountId":"{account}","userName":"shop-api"}}}}}},"eventTime":"{time}","eventSource":"ec2.amazonaws.com","eventName":"DescribeTags","awsRegion":"{}","sourceIPAddress":"10.0.0.1","userAgent":"odd","eventType":"AwsApiCall","eventCategory":"Management","recipientAccountId":"{account}""#,
-            self.file.region
-        )
-    }
-
-    /// `{"Records":[…]}` in AWS's own form.
-    fn json(&self) -> Vec<u8> {
-        self.wrapped(b"{\"Records\":[", b",", b"]}")
-    }
-
-    fn wrapped(&self, first: &[u8], between: &[u8], last: &[u8]) -> Vec<u8> {
-        [first, &self.records.join(between), last].concat()
-    }
-
-    fn finish(self) -> (LogFileSample, Reading) {
-        let json = self.json();
-        self.finish_as(json)
-    }
-
-    fn finish_as(self, json: Vec<u8>) -> (LogFileSample, Reading) {
-        (self.generator.finish(self.file, json, self.issued), Reading::Whole)
-    }
 }
 
 /// Makes the next file of a generator.
@@ -276,11 +200,14 @@ fn odd_events(generator: &mut Generator, oddity: Oddity) -> (LogFileSample, Read
             content.raw(record, Some(id), "role_session")
         }
         _ => {
-            let nested = format!("{}1{}", "[{\"a\":".repeat(100), "}]".repeat(100));
+            let depth = if oddity == Oddity::DeepNesting { 45 } else { 5_000 };
+            let nested = format!("{}1{}", "[{\"a\":".repeat(depth), "}]".repeat(depth));
             content.special(&format!(r#","requestParameters":{nested}"#))
         }
     };
-    content.ordinary(2).finish()
+    let (sample, _) = content.ordinary(2).finish();
+    let broken = matches!(oddity, Oddity::InvalidUtf8 | Oddity::TooDeepNesting);
+    (sample, if broken { Reading::Broken } else { Reading::Whole })
 }
 
 /// Files of another kind than ordinary logs.
@@ -352,7 +279,7 @@ fn other_frame(generator: &mut Generator, oddity: Oddity) -> (LogFileSample, Rea
         Oddity::EmptyRecords => content.finish(),
         Oddity::NoRecords => {
             let (sample, _) = content.finish_as(br#"{"Message":"not a log file"}"#.to_vec());
-            (sample, Reading::Broken)
+            (sample, Reading::Foreign)
         }
         Oddity::RecordsNotFirst => {
             let content = content.ordinary(3);
@@ -397,7 +324,7 @@ fn other_bytes(generator: &mut Generator, oddity: Oddity) -> (LogFileSample, Rea
             sample.gz.clear();
             sample.json.clear();
             sample.issued.clear();
-            Reading::Broken
+            Reading::Foreign
         }
         Oddity::MultiMemberGzip => {
             let (a, rest) = sample.json.split_at(sample.json.len() / 3);

@@ -108,7 +108,8 @@ impl Template {
     }
 }
 
-fn place(part: &str) -> Option<Piece> {
+/// What stands between two tildes; nothing where it is not known.
+pub(super) fn place(part: &str) -> Option<Piece> {
     if part == "u" {
         return Some(Piece::Uuid);
     }
