@@ -3,6 +3,9 @@
 //! Blame is exact and needs a witness: an event is dead-lettered only where the answer names it and a fault of
 //! its content, or where the destination took another event after it refused this one.
 
+mod observer;
+mod sorted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +15,9 @@ use crate::ports::{Clock, Random};
 use crate::retry::{Delays, RetryConfig};
 use crate::settle::{Outcome, Owed};
 use crate::{Attempt, Encoded, Event, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict};
+
+pub use observer::{LaneObserver, Unobserved};
+use sorted::Sorted;
 
 /// Single events refused in a row, none taken, until the request itself is suspected instead of the events.
 const SUSPECTS_MAX: usize = 8;
@@ -25,39 +31,6 @@ pub(crate) struct Item {
     pub(crate) event: Event,
     pub(crate) owed: Owed,
 }
-
-/// Receives what a lane observes; all methods default to nothing.
-pub trait LaneObserver: Send + Sync {
-    /// One request ended after `took`; `result` is `ok` or a [`ReasonCode`]'s name.
-    fn request(&self, result: &'static str, took: Duration) {
-        let _ = (result, took);
-    }
-    /// A failure of this class, whether the whole request or events of it.
-    fn failure(&self, why: &Reason, events: usize) {
-        let _ = (why, events);
-    }
-    /// The destination took this event.
-    fn delivered(&self, event: &Event) {
-        let _ = event;
-    }
-    /// The lane's state has changed.
-    fn state(&self, state: &LaneState) {
-        let _ = state;
-    }
-    /// An event was dead-lettered.
-    fn dead_lettered(&self, event: &Event, why: &Reason) {
-        let _ = (event, why);
-    }
-    /// Dead letters could not be stored.
-    fn dead_letter_failed(&self, why: &std::io::Error) {
-        let _ = why;
-    }
-}
-
-/// An observer that observes nothing.
-#[derive(Debug)]
-pub struct Unobserved;
-impl LaneObserver for Unobserved {}
 
 /// What delivery needs besides the batch.
 pub(crate) struct Courier {
@@ -409,55 +382,5 @@ impl Courier {
             item.owed.settle(Outcome::DeadLettered);
         }
         Ok(())
-    }
-}
-
-/// The events of one answer by what becomes of them.
-#[derive(Default)]
-struct Sorted {
-    accepted: Vec<(Item, Outcome)>,
-    pending: Vec<(Item, Token)>,
-    retry: Vec<(Item, Reason)>,
-    reshape: Vec<Item>,
-    named: Vec<(Item, Reason)>,
-    suspects: Vec<(Item, Reason)>,
-    shut_out: Vec<Item>,
-    denied: Option<Reason>,
-    reasons: Vec<Reason>,
-    /// Whether the answer brought any event further.
-    moved: bool,
-}
-
-impl Sorted {
-    fn add(&mut self, item: Item, verdict: Verdict, shape: Shape) {
-        match verdict {
-            Verdict::Delivered => self.accepted.push((item, Outcome::Delivered)),
-            Verdict::Duplicate => self.accepted.push((item, Outcome::Duplicate)),
-            Verdict::Pending(token) => self.pending.push((item, token)),
-            Verdict::Retry(why) => {
-                self.reasons.push(why.clone());
-                self.retry.push((item, why));
-                return;
-            }
-            Verdict::Reshape(why) if shape == Shape::Normal => {
-                self.reasons.push(why);
-                self.reshape.push(item);
-            }
-            Verdict::Reshape(why) | Verdict::Refused { why, named: true } => {
-                self.reasons.push(why.clone());
-                self.named.push((item, why));
-            }
-            Verdict::Refused { why, named: false } => {
-                self.reasons.push(why.clone());
-                self.suspects.push((item, why));
-                return;
-            }
-            Verdict::Denied(why) => {
-                self.denied.get_or_insert(why);
-                self.shut_out.push(item);
-                return;
-            }
-        }
-        self.moved = true;
     }
 }

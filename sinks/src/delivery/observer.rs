@@ -1,0 +1,39 @@
+//! Who is told what happens in a lane: metrics and logs, which this crate does not know.
+
+use std::time::Duration;
+
+use crate::health::LaneState;
+use crate::{Event, Reason};
+
+/// Receives what a lane observes; all methods default to nothing.
+pub trait LaneObserver: Send + Sync {
+    /// One request ended after `took`; `result` is `ok` or a [`ReasonCode`]'s name.
+    fn request(&self, result: &'static str, took: Duration) {
+        let _ = (result, took);
+    }
+    /// A failure of this class, whether the whole request or events of it.
+    fn failure(&self, why: &Reason, events: usize) {
+        let _ = (why, events);
+    }
+    /// The destination took this event.
+    fn delivered(&self, event: &Event) {
+        let _ = event;
+    }
+    /// The lane's state has changed.
+    fn state(&self, state: &LaneState) {
+        let _ = state;
+    }
+    /// An event was dead-lettered.
+    fn dead_lettered(&self, event: &Event, why: &Reason) {
+        let _ = (event, why);
+    }
+    /// Dead letters could not be stored.
+    fn dead_letter_failed(&self, why: &std::io::Error) {
+        let _ = why;
+    }
+}
+
+/// An observer that observes nothing.
+#[derive(Debug)]
+pub struct Unobserved;
+impl LaneObserver for Unobserved {}
