@@ -1,1 +1,8 @@
-//! What an operator can observe.
+//! What an operator can observe: a configuration goes in; requests, log lines and files come out of the real binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agent;
+mod bench;
+mod config;
+
+mod full_run;
