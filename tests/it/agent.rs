@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::bench::http_client;
+
 /// A running agent; dropping it kills it, and shows its log where the test fails.
 pub(crate) struct Agent {
     child: Child,
@@ -54,6 +56,32 @@ impl Agent {
     /// Its log lines with this code.
     pub(crate) fn coded(&self, code: &str) -> Vec<Value> {
         self.lines().into_iter().filter(|line| line["code"] == code).collect()
+    }
+
+    /// Asks one of its own pages: the status of the answer, and its text.
+    pub(crate) async fn page(&mut self, path: &str) -> (u16, String) {
+        let url = format!("{}{path}", self.pages().await);
+        let answer = http_client().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The value of a metric, written as `/metrics` has it: `name{label="value"}`.
+    pub(crate) async fn metric(&mut self, series: &str) -> u64 {
+        let (_, text) = self.page("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value: f64 = line.unwrap_or_else(|| panic!("no metric {series}:\n{text}")).parse().unwrap();
+        value as u64
+    }
+
+    /// Where its pages are, which it says in its log.
+    async fn pages(&mut self) -> String {
+        loop {
+            if let Some(started) = self.coded("started").first() {
+                return started["status"].as_str().unwrap().trim_end_matches('/').to_owned();
+            }
+            assert!(self.runs(), "the agent has ended before it had started");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Whether it still runs.

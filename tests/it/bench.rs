@@ -14,7 +14,7 @@ use testkit::destinations::{
     Auth, Counts, Destination, Elasticsearch, ElasticsearchOptions, Loggly, LogglyOptions, SplunkHec,
     SplunkHecOptions, SumoLogic, SumoLogicOptions,
 };
-use testkit::generate::LogFileSample;
+use testkit::generate::{Generator, LogFileSample};
 use testkit::ledger::{Additions, Ledger, QueueEvidence, Report, SinkRule, judge};
 
 use crate::agent::{Agent, command};
@@ -100,11 +100,8 @@ impl Bench {
             Auth::ApiKey(key) => key.clone(),
             _ => panic!("the tests' configuration has an API key"),
         };
-        let secrets = Secrets {
-            api_key,
-            splunk: setup.splunk_hec.token.clone(),
-            loggly: setup.loggly.token.clone(),
-        };
+        let secrets =
+            Secrets { api_key, splunk: setup.splunk_hec.token.clone(), loggly: setup.loggly.token.clone() };
         Self {
             aws,
             elasticsearch: Elasticsearch::start(Arc::clone(&ledger), setup.elasticsearch).await.unwrap(),
@@ -156,6 +153,21 @@ impl Bench {
             let id = event.event_id.as_deref();
             self.ledger.issue(BUCKET, key, event.index.into(), id, event.sha256);
         }
+    }
+
+    /// Puts log files of these sizes into the bucket, while everything else goes on.
+    pub(crate) async fn issue_all(
+        &self,
+        generator: &mut Generator,
+        sizes: impl IntoIterator<Item = usize>,
+    ) -> u64 {
+        let mut events = 0;
+        for size in sizes {
+            self.issue(&generator.log_file(size));
+            events += size as u64;
+            tokio::task::yield_now().await;
+        }
+        events
     }
 
     /// Starts `trailship run` with a configuration.

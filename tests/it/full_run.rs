@@ -28,10 +28,7 @@ async fn two_thousand_log_files_arrive_everywhere_although_the_queue_shuffles_an
     let mut generator = Generator::new(4);
     let sizes: Vec<usize> = (0..FILES).map(|file| events(&generator, file)).collect();
     let mut agent = bench.run(&config);
-    for size in sizes {
-        bench.issue(&generator.log_file(size));
-        tokio::task::yield_now().await;
-    }
+    bench.issue_all(&mut generator, sizes).await;
     bench.until_quiet(&mut agent).await;
     assert!(agent.stop().await.success());
 

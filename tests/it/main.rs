@@ -5,4 +5,8 @@ mod agent;
 mod bench;
 mod config;
 
+mod crash;
 mod full_run;
+mod isolation;
+mod odd_inputs;
+mod shutdown;
