@@ -433,13 +433,14 @@ impl PassObserver for SourceMeter {
 
 impl JobObserver for SourceMeter {
     fn failed(&self, name: &str, error: &PassError, attempt: u32) {
-        tracing::warn!(
+        // Whatever comes of it has a line of its own, which says more.
+        tracing::info!(
             code = error.code(),
             source = self.source,
             log_file = name,
             error = %error,
             attempt,
-            "the log file could not be read; it is read again"
+            "the log file could not be read"
         );
     }
 

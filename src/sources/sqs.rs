@@ -18,8 +18,9 @@ use crate::meter::SourceMeter;
 use crate::worker::fetch::{Inline, S3Object, Version};
 use crate::worker::{JobEnd, LogFileJob, Plan};
 
-/// How long a receive under way may still take when it is time to stop.
-const LAST_RECEIVE: Duration = Duration::from_millis(300);
+/// At a shutdown, how long the last request for messages may still take: what the queue has handed out for it would
+/// otherwise stay invisible for a whole visibility timeout.
+const LAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Everything that a queue source needs.
 pub struct SqsSource {
@@ -71,6 +72,7 @@ impl SqsSource {
         let gauges = tokio::spawn(Arc::clone(&self).watch_queue(stop.clone()));
         let mut messages = JoinSet::new();
         let mut delays = Delays::new(&RetryConfig::default());
+        let mut late = Vec::new();
         while !stop.is_asked() {
             while messages.try_join_next().is_some() {}
             tokio::select! {
@@ -82,25 +84,23 @@ impl SqsSource {
             }
             let Some(permits) = self.free_slots(&stop).await else { break };
             let asked_at = self.plan.clock.monotonic();
-            let receiving = self.receive(permits.len());
-            tokio::pin!(receiving);
+            let receive = self.receive(permits.len());
+            tokio::pin!(receive);
             let received = tokio::select! {
-                received = &mut receiving => received,
+                received = &mut receive => received,
                 () = stop.asked() => {
-                    // What the queue has just handed out would stay hidden if nobody took it.
                     tokio::select! {
-                        received = &mut receiving => received,
-                        () = self.plan.clock.sleep(LAST_RECEIVE) => break,
+                        received = &mut receive => late = self.hold_all(received.unwrap_or_default(), asked_at),
+                        () = self.plan.clock.sleep(LAST_ANSWER_TIME) => {}
                     }
+                    break;
                 }
             };
             match received {
                 Ok(received) => {
                     delays = Delays::new(&RetryConfig::default());
-                    for (message, slot) in received.into_iter().zip(permits) {
-                        let lease = self
-                            .leases
-                            .hold(message.receipt_handle().unwrap_or_default().to_owned(), asked_at);
+                    for ((message, lease), slot) in self.hold_all(received, asked_at).into_iter().zip(permits)
+                    {
                         messages.spawn(Arc::clone(&self).handle(message, lease, slot));
                     }
                 }
@@ -123,6 +123,16 @@ impl SqsSource {
         gauges.abort();
         self.leases.release_all().await;
         messages.abort_all();
+        drop(late);
+    }
+
+    /// Takes the leases of messages that have arrived.
+    fn hold_all(&self, messages: Vec<Message>, asked_at: Duration) -> Vec<(Message, Lease)> {
+        let hold = |message: Message| {
+            let receipt = message.receipt_handle().unwrap_or_default().to_owned();
+            (message, self.leases.hold(receipt, asked_at))
+        };
+        messages.into_iter().map(hold).collect()
     }
 
     /// Waits for a free slot, and takes as many as one request can fill.

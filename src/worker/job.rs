@@ -57,7 +57,7 @@ pub struct Plan {
 
 /// Told how a log file fares.
 pub trait JobObserver: PassObserver {
-    /// A read failed and will be tried again.
+    /// A read failed; unless it was the last, it is tried again.
     fn failed(&self, name: &str, error: &PassError, attempt: u32);
     /// The rest of a log file went to the dead letters.
     fn dead_lettered(&self, name: &str, from: u64, why: &Reason);
