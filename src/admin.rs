@@ -28,10 +28,9 @@ use sinks::Secret;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-pub(crate) use heartbeat::Heartbeat;
-pub(crate) use status::{
-    Counts, Memory, NotReady, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource,
-    Trouble, remedy,
+pub use heartbeat::Heartbeat;
+pub use status::{
+    Counts, Memory, NotReady, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
 };
 
 /// Connections at once; further ones wait to be accepted.
@@ -52,19 +51,19 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
 
 /// Writes the metrics in Prometheus' text format.
-pub(crate) type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
+pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
 
 /// What the pages are made from.
-pub(crate) struct Admin {
-    pub(crate) status: Arc<dyn StatusSource>,
-    pub(crate) metrics: MetricsText,
-    pub(crate) heartbeat: Heartbeat,
+pub struct Admin {
+    pub status: Arc<dyn StatusSource>,
+    pub metrics: MetricsText,
+    pub heartbeat: Heartbeat,
     /// Opens the status where it is not served on loopback.
-    pub(crate) token: Option<Secret>,
+    pub token: Option<Secret>,
 }
 
 /// A port that is open, before anything is served on it.
-pub(crate) struct Server {
+pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     connection_time_max: Duration,
@@ -75,7 +74,7 @@ impl Server {
     ///
     /// # Errors
     /// If the address is taken or is none of this machine; the text names the key.
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let explain =
             |error: io::Error| io::Error::new(error.kind(), format!("agent.listen: {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(explain)?;
@@ -84,12 +83,12 @@ impl Server {
     }
 
     /// The address, with the port that was chosen where 0 was asked for.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until the future is dropped.
-    pub(crate) async fn serve(self, admin: Admin) {
+    pub async fn serve(self, admin: Admin) {
         let admin = Arc::new(admin);
         let local = self.address.ip().is_loopback();
         let time_max = self.connection_time_max;

@@ -82,11 +82,6 @@ impl Aws {
         }
         aws_sdk_sqs::Client::from_conf(config.build())
     }
-
-    /// The configuration itself, for what is not S3 or SQS.
-    pub fn config(&self) -> &SdkConfig {
-        &self.base
-    }
 }
 
 /// The region in a queue's URL: `https://sqs.eu-west-1.amazonaws.com/…`.

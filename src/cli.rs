@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// Exit status: done.
-pub(crate) const EXIT_DONE: u8 = 0;
+pub const EXIT_DONE: u8 = 0;
 /// Exit status: it did not work, or did not work in full.
-pub(crate) const EXIT_FAILED: u8 = 1;
+pub const EXIT_FAILED: u8 = 1;
 /// Exit status: the command line or the configuration is wrong. clap uses it as well.
-pub(crate) const EXIT_USAGE: u8 = 2;
+pub const EXIT_USAGE: u8 = 2;
 
 const AFTER_HELP: &str = "\
 Begin here:
@@ -26,17 +26,17 @@ Exit status: 0 done, 1 failed, 2 wrong command line or configuration.";
 /// Ships AWS CloudTrail from S3 to the systems that security teams search.
 #[derive(Debug, Parser)]
 #[command(name = "trailship", version, about, after_help = AFTER_HELP, disable_help_subcommand = true)]
-pub(crate) struct Cli {
+pub struct Cli {
     /// The configuration; "-" is standard input
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Ship what the sources bring, until told to stop (SIGTERM or ctrl-C)
     Run,
     /// Say what is wrong: the configuration first, then queues, buckets and every sink, live
@@ -58,69 +58,69 @@ pub(crate) enum Command {
 
 /// How to check.
 #[derive(Args, Debug)]
-pub(crate) struct Check {
+pub struct Check {
     /// Look at the configuration alone: nothing is connected to
     #[arg(long)]
-    pub(crate) offline: bool,
+    pub offline: bool,
     /// Print the configuration in effect, with defaults and without secrets
     #[arg(long)]
-    pub(crate) print: bool,
+    pub print: bool,
     /// Let warnings fail as well
     #[arg(long)]
-    pub(crate) strict: bool,
+    pub strict: bool,
     /// Set up what a destination needs, such as index templates
     #[arg(long, conflicts_with = "offline")]
-    pub(crate) apply: bool,
+    pub apply: bool,
 }
 
 /// What to ship.
 #[derive(Args, Debug)]
-pub(crate) struct Ship {
+pub struct Ship {
     /// Log files (.json.gz or .json), or folders of them
     #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
 }
 
 /// What to write.
 #[derive(Args, Debug)]
-pub(crate) struct Sample {
+pub struct Sample {
     /// The folder to write to, with CloudTrail's own folders below it
     #[arg(long, value_name = "DIR", default_value = "samples")]
-    pub(crate) out: PathBuf,
+    pub out: PathBuf,
     /// How many log files
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) files: u32,
+    pub files: u32,
     /// How many events at most in a log file
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) events: u32,
+    pub events: u32,
     /// The same number gives the same log files
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 /// How to demonstrate.
 #[derive(Args, Debug)]
-pub(crate) struct Demo {
+pub struct Demo {
     /// End after so many seconds; without it, at ctrl-C
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) seconds: Option<u64>,
+    pub seconds: Option<u64>,
     /// The port of the status page; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 7464)]
-    pub(crate) port: u16,
+    pub port: u16,
     /// The same number gives the same events
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
+    pub seed: u64,
     /// Keep the folder with what was written, and print where it is
     #[arg(long)]
-    pub(crate) keep: bool,
+    pub keep: bool,
 }
 
 /// Whom to ask.
 #[derive(Args, Debug)]
-pub(crate) struct Healthcheck {
+pub struct Healthcheck {
     /// The agent's address; without it, agent.listen of the configuration
     #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) address: Option<SocketAddr>,
+    pub address: Option<SocketAddr>,
 }
 
 #[cfg(test)]

@@ -14,10 +14,9 @@ mod tree;
 mod units;
 mod url;
 
-pub(crate) use load::{ConfigSource, load};
-pub(crate) use machine::Machine;
-pub(crate) use model::*;
-pub(crate) use problem::{ConfigError, Location, Problem};
+pub use load::{ConfigSource, load};
+pub use machine::Machine;
+pub use model::*;
 
 #[cfg(test)]
 mod tests;

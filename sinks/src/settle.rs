@@ -262,7 +262,7 @@ mod tests {
         share.ended(3);
         let account = share.idle().await;
         assert!(!account.is_closed());
-        assert_eq!(account.settled.missing(3).ranges(), [1..2]);
+        assert_eq!(account.settled.missing(3).ranges(), std::slice::from_ref(&(1..2)));
         assert_eq!((stats.count(Outcome::Released), stats.count(Outcome::Duplicate)), (1, 2));
         let again = open(&share, &stats, &[0, 1, 2]);
         assert_eq!(again.len(), 1, "the second pass opens only what is owed");

@@ -253,7 +253,7 @@ async fn one_bad_event_alone_waits_for_a_witness() {
         let _ = other.owes(0);
         bench.lane.offer(&parcel, &other);
     }
-    let second = Share::owing(&sinks::RangeSet::from_ranges([1..3]));
+    let second = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(1..3)));
     for parcel in parcels(3) {
         bench.lane.offer(&parcel, &second);
     }

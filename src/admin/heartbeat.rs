@@ -8,7 +8,7 @@ use sinks::ports::Clock;
 
 /// A sign of life: the main loop beats, `/livez` listens. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Heartbeat {
+pub struct Heartbeat {
     clock: Arc<dyn Clock>,
     /// When it last beat, in milliseconds of the clock.
     last_ms: Arc<AtomicU64>,
@@ -16,22 +16,22 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// A loop that is silent for longer is taken for dead; it should beat about once a second.
-    pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+    pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 
     /// Begins with a beat.
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
         let heartbeat = Self { clock, last_ms: Arc::default() };
         heartbeat.beat();
         heartbeat
     }
 
     /// Says that the loop moves.
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Time since the last beat.
-    pub(crate) fn silence(&self) -> Duration {
+    pub fn silence(&self) -> Duration {
         Duration::from_millis(self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed)))
     }
 

@@ -4,61 +4,61 @@ use serde::Serialize;
 use sinks::{LaneState, Reason, ReasonCode};
 
 /// Tells the status.
-pub(crate) trait StatusSource: Send + Sync {
+pub trait StatusSource: Send + Sync {
     /// The status now. Called for every request to a page: neither blocks nor asks a peer.
     fn status(&self) -> Status;
 }
 
 /// The agent at one moment. Holds no secret: addresses are origins, reasons are redacted.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Status {
-    pub(crate) version: String,
+pub struct Status {
+    pub version: String,
     /// RFC 3339, UTC.
-    pub(crate) started_at: String,
-    pub(crate) uptime_seconds: u64,
-    pub(crate) config_sha256: String,
-    pub(crate) memory: Memory,
-    pub(crate) sources: Vec<SourceStatus>,
-    pub(crate) sinks: Vec<SinkStatus>,
+    pub started_at: String,
+    pub uptime_seconds: u64,
+    pub config_sha256: String,
+    pub memory: Memory,
+    pub sources: Vec<SourceStatus>,
+    pub sinks: Vec<SinkStatus>,
     /// Where dead letters go, for display.
-    pub(crate) dead_letter: Option<String>,
-    pub(crate) dead_letter_write_failures: u64,
+    pub dead_letter: Option<String>,
+    pub dead_letter_write_failures: u64,
     /// Warnings of the configuration.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Memory that events take.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Memory {
-    pub(crate) in_flight_bytes: u64,
-    pub(crate) budget_bytes: u64,
+pub struct Memory {
+    pub in_flight_bytes: u64,
+    pub budget_bytes: u64,
 }
 
 /// One source.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct SourceStatus {
-    pub(crate) name: String,
+pub struct SourceStatus {
+    pub name: String,
     #[serde(rename = "type")]
-    pub(crate) type_name: String,
+    pub type_name: String,
     /// The queue or the folder, for display.
-    pub(crate) place: String,
-    pub(crate) state: SourceState,
+    pub place: String,
+    pub state: SourceState,
     /// The last failure, while the source is not well.
-    pub(crate) trouble: Option<Trouble>,
+    pub trouble: Option<Trouble>,
     /// Since it last answered, with or without messages.
-    pub(crate) last_receive_seconds_ago: Option<u64>,
+    pub last_receive_seconds_ago: Option<u64>,
     /// As the queue estimates.
-    pub(crate) visible_messages: Option<u64>,
+    pub visible_messages: Option<u64>,
     /// Messages held.
-    pub(crate) leases: Option<u64>,
-    pub(crate) log_files: u64,
-    pub(crate) events: u64,
+    pub leases: Option<u64>,
+    pub log_files: u64,
+    pub events: u64,
 }
 
 /// How a source is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum SourceState {
+pub enum SourceState {
     /// It has not answered yet.
     #[default]
     Starting,
@@ -70,31 +70,31 @@ pub(crate) enum SourceState {
 
 /// One sink.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct SinkStatus {
-    pub(crate) name: String,
+pub struct SinkStatus {
+    pub name: String,
     #[serde(rename = "type")]
-    pub(crate) type_name: String,
+    pub type_name: String,
     /// Origins of addresses, or a file, for display.
-    pub(crate) places: Vec<String>,
-    pub(crate) required: bool,
-    pub(crate) state: SinkState,
+    pub places: Vec<String>,
+    pub required: bool,
+    pub state: SinkState,
     /// The last failure, while the sink is not well or if it was lately.
-    pub(crate) trouble: Option<Trouble>,
-    pub(crate) last_delivery_seconds_ago: Option<u64>,
-    pub(crate) events: Counts,
+    pub trouble: Option<Trouble>,
+    pub last_delivery_seconds_ago: Option<u64>,
+    pub events: Counts,
     /// Log files of which the sink still misses events.
-    pub(crate) owed_log_files: u64,
-    pub(crate) owed_oldest_seconds: Option<u64>,
+    pub owed_log_files: u64,
+    pub owed_oldest_seconds: Option<u64>,
     /// Requests at once, at the moment.
-    pub(crate) concurrency: u64,
+    pub concurrency: u64,
     /// Bytes of a batch at most, as far as learnt.
-    pub(crate) batch_bytes_max: u64,
+    pub batch_bytes_max: u64,
 }
 
 /// How a sink is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum SinkState {
+pub enum SinkState {
     /// It takes events.
     #[default]
     Ok,
@@ -119,29 +119,29 @@ impl From<&LaneState> for SinkState {
 
 /// Events of a sink since the start: offered = the others together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Counts {
-    pub(crate) offered: u64,
-    pub(crate) delivered: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) dead_lettered: u64,
-    pub(crate) released: u64,
-    pub(crate) in_flight: u64,
+pub struct Counts {
+    pub offered: u64,
+    pub delivered: u64,
+    pub duplicate: u64,
+    pub dead_lettered: u64,
+    pub released: u64,
+    pub in_flight: u64,
 }
 
 /// What went wrong last, and what to do about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Trouble {
+pub struct Trouble {
     /// Stable.
-    pub(crate) code: String,
+    pub code: String,
     /// Free of secrets; for people.
-    pub(crate) text: String,
-    pub(crate) remedy: String,
-    pub(crate) seconds_ago: u64,
+    pub text: String,
+    pub remedy: String,
+    pub seconds_ago: u64,
 }
 
 impl Trouble {
     /// A failure of the sink `name`.
-    pub(crate) fn of_sink(name: &str, why: &Reason, seconds_ago: u64) -> Self {
+    pub fn of_sink(name: &str, why: &Reason, seconds_ago: u64) -> Self {
         Self {
             code: why.code.as_str().to_owned(),
             text: why.to_string(),
@@ -152,7 +152,7 @@ impl Trouble {
 }
 
 /// What an operator can do about a failure of the sink `name`.
-pub(crate) fn remedy(name: &str, code: ReasonCode) -> String {
+pub fn remedy(name: &str, code: ReasonCode) -> String {
     let text = match code {
         ReasonCode::Connection => {
             "see that its address is right and can be reached from here; a proxy is set with"
@@ -190,20 +190,20 @@ pub(crate) fn remedy(name: &str, code: ReasonCode) -> String {
 
 /// Why the agent is not ready: enough to know where to look, and nothing that a stranger should not read.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct NotReady<'a> {
+pub struct NotReady<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<&'a str>,
+    pub source: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sink: Option<&'a str>,
-    pub(crate) code: &'a str,
-    pub(crate) remedy: &'a str,
+    pub sink: Option<&'a str>,
+    pub code: &'a str,
+    pub remedy: &'a str,
 }
 
 impl Status {
     /// Every reason for not being ready: a source that does not answer, or a sink that refuses us.
     ///
     /// A sink that is slow or down is none: it is the destination's affair, and nobody need act here.
-    pub(crate) fn not_ready(&self) -> Vec<NotReady<'_>> {
+    pub fn not_ready(&self) -> Vec<NotReady<'_>> {
         let sources = self.sources.iter().filter(|source| source.state != SourceState::Ok).map(|source| {
             let (code, remedy) = match &source.trouble {
                 Some(trouble) => (trouble.code.as_str(), trouble.remedy.as_str()),

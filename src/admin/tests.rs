@@ -9,6 +9,7 @@ use sinks::ports::Clock;
 use sinks::{Reason, ReasonCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::status::remedy;
 use super::*;
 
 /// A clock that is set by hand, in seconds.

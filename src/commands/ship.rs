@@ -106,12 +106,11 @@ impl Tally {
 /// Why it is no use to wait any longer: a required sink is shut. Each was tried for `give_up_after` before that.
 fn hopeless(app: &App) -> Option<String> {
     let lanes = app.plan.lanes.all().iter().zip(&app.plan.required);
-    let shut = lanes.filter(|(_, required)| **required).find_map(|(lane, _)| {
+    lanes.filter(|(_, required)| **required).find_map(|(lane, _)| {
         let (state, failing) = (lane.health().state(), lane.health().last_failure());
         let why = failing.map(|failure| failure.why.to_string()).unwrap_or_default();
         state.is_shut().then(|| format!("sink {} is {}: {why}", lane.config().name, state_name(&state)))
-    });
-    shut
+    })
 }
 
 /// Says what came of it; the exit status.

@@ -21,7 +21,7 @@ const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 
 /// Where the document is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ConfigSource {
+pub enum ConfigSource {
     /// In a file.
     File(PathBuf),
     /// On standard input.
@@ -37,7 +37,7 @@ pub(crate) enum ConfigSource {
 impl ConfigSource {
     /// Decides from the command line (`--config`; `-` is standard input), then `TRAILSHIP_CONFIG_TOML`, then
     /// `TRAILSHIP_CONFIG`, then the default file.
-    pub(crate) fn choose(flag: Option<&Path>, machine: &Machine) -> Self {
+    pub fn choose(flag: Option<&Path>, machine: &Machine) -> Self {
         let of = |path: &Path| if path == "-" { Self::Stdin } else { Self::File(path.to_path_buf()) };
         if let Some(path) = flag {
             return of(path);
@@ -78,7 +78,7 @@ impl ConfigSource {
 ///
 /// # Errors
 /// All that is wrong with it, each with its place, its key and the remedy.
-pub(crate) fn load(source: &ConfigSource, machine: &Machine) -> Result<Config, ConfigError> {
+pub fn load(source: &ConfigSource, machine: &Machine) -> Result<Config, ConfigError> {
     let document = source.read()?;
     let (tree, mut problems) = assemble(&source.name(), &document, machine)?;
     match check(&tree, machine) {

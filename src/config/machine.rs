@@ -16,18 +16,18 @@ const CONTAINER_VARIABLES: [&str; 3] =
 
 /// Where the agent runs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// The environment's variables.
-    pub(crate) variables: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, String>,
     /// Bytes of memory that the container may use.
-    pub(crate) memory_limit: Option<u64>,
+    pub memory_limit: Option<u64>,
     /// In a container: its mounts, as `/proc/self/mountinfo` has them.
-    pub(crate) container_mounts: Option<String>,
+    pub container_mounts: Option<String>,
 }
 
 impl Machine {
     /// This one.
-    pub(crate) fn here() -> Self {
+    pub fn here() -> Self {
         let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -42,12 +42,12 @@ impl Machine {
     }
 
     /// A variable that is set and not empty.
-    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+    pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Whether an absolute path lies on the container's own layer, which goes when the container goes.
-    pub(crate) fn is_ephemeral(&self, path: &Path) -> bool {
+    pub fn is_ephemeral(&self, path: &Path) -> bool {
         self.container_mounts.as_deref().is_some_and(|mounts| filesystem_of(mounts, path) == Some("overlay"))
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Location {
+pub struct Location {
     /// The document's name, or the name of an environment variable.
-    pub(crate) source: Arc<str>,
+    pub source: Arc<str>,
     /// 1-based line; `None` for a value that has none.
-    pub(crate) line: Option<usize>,
+    pub line: Option<usize>,
 }
 
 impl fmt::Display for Location {
@@ -23,13 +23,13 @@ impl fmt::Display for Location {
 
 /// One thing that is wrong, or that deserves a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub struct Problem {
     /// Where; `None` if it cannot be said.
-    pub(crate) at: Option<Location>,
+    pub at: Option<Location>,
     /// The key, with dots; empty for the document as a whole.
-    pub(crate) key: String,
+    pub key: String,
     /// What is wrong, and the remedy. Never holds a value that was marked as secret.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl fmt::Display for Problem {
@@ -46,9 +46,9 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with a configuration; one line each when displayed. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConfigError {
+pub struct ConfigError {
     /// In the order found.
-    pub(crate) problems: Vec<Problem>,
+    pub problems: Vec<Problem>,
 }
 
 impl ConfigError {

@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for MemoryBudget {
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
     /// For people.
@@ -91,7 +91,7 @@ pub(crate) enum LogFormat {
 /// The least severe log lines that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum LogLevel {
+pub enum LogLevel {
     Error,
     Warn,
     Info,

@@ -9,7 +9,7 @@ use super::tree::Node;
 
 /// The keys of one destination, with their places; kept as written, since only the destination can read them.
 #[derive(Clone)]
-pub(crate) struct Settings {
+pub struct Settings {
     table: Node,
     path: String,
     /// The common keys, which help to say what an unknown key was meant to be.
@@ -59,7 +59,7 @@ impl SinkConfig {
     ///
     /// # Errors
     /// If a secret's file cannot be read any more: everything else was checked when the configuration was.
-    pub(crate) fn build(&self, instance: u64) -> Result<Option<Built>, ConfigError> {
+    pub fn build(&self, instance: u64) -> Result<Option<Built>, ConfigError> {
         let SinkKind::Http(_, settings) = &self.kind else { return Ok(None) };
         let reader = Reader::default();
         let built = settings.build(&reader, &self.type_name, &self.common(instance));
@@ -68,7 +68,7 @@ impl SinkConfig {
     }
 
     /// What the destination has to know of the common settings.
-    pub(crate) fn common(&self, instance: u64) -> CommonSettings {
+    pub fn common(&self, instance: u64) -> CommonSettings {
         CommonSettings {
             name: self.name.clone(),
             additions: self.additions,

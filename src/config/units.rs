@@ -79,7 +79,7 @@ pub(super) fn format_size(bytes: u64) -> String {
 
 /// A duration in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Span(pub(crate) Duration);
+pub struct Span(pub Duration);
 
 impl Span {
     pub(super) const fn secs(secs: u64) -> Self {
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Span {
 
 /// A size in bytes in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Size(pub(crate) u64);
+pub struct Size(pub u64);
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

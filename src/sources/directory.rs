@@ -242,12 +242,6 @@ impl Found {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Its length in bytes.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
 }
 
 fn is_log_file_name(name: &str) -> bool {

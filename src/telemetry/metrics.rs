@@ -187,8 +187,6 @@ pub struct Metrics {
 
 /// The series of one sink.
 pub struct SinkSeries {
-    /// `sink_events_offered_total`.
-    pub offered: Count,
     /// `sink_request_duration_seconds`.
     pub duration: Timing,
     /// `event_age_seconds`, by origin in the order of [`ORIGINS`].
@@ -299,6 +297,7 @@ impl Metrics {
             for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain(["dropped"]) {
                 self.counter("sink_events_total", &[sink, outcome]);
             }
+            self.counter("sink_events_offered_total", &[sink]);
             self.counter("sink_requests_total", &[sink, "ok"]);
             for class in ReasonCode::ALL {
                 self.counter("sink_requests_total", &[sink, class.as_str()]);
@@ -332,7 +331,6 @@ impl Metrics {
     #[must_use]
     pub fn sink(&self, sink: &str) -> SinkSeries {
         SinkSeries {
-            offered: self.counter("sink_events_offered_total", &[sink]),
             duration: self.histogram("sink_request_duration_seconds", &[sink]),
             age: ORIGINS.map(|origin| self.histogram("event_age_seconds", &[sink, origin])),
         }

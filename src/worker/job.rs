@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cloudtrail::{ContentKind, ReadError};
+use cloudtrail::{ContentKind, LogFileEnd, ReadError};
 use sinks::ports::{Clock, Compute, Random};
 use sinks::{
     Account, DeadLetterStore, Delays, Lane, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share,
@@ -13,7 +13,7 @@ use sinks::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};
-use super::pass::{Pass, PassEnd, PassError, PassObserver, ReadSettings, Target};
+use super::pass::{Pass, PassError, PassObserver, ReadSettings, Target};
 use crate::lanes::Lanes;
 
 /// Reads of a log file until it is given up, where the source does not say.
@@ -126,7 +126,7 @@ pub struct LogFileJob {
 
 /// How reading went, with retries.
 enum Read {
-    Good(PassEnd),
+    Good(LogFileEnd),
     DeadLettered,
     Kept(String),
 }
@@ -200,7 +200,7 @@ impl LogFileJob {
         let read = self.read(&all, false).await;
         drop(slot);
         let end = match read {
-            Read::Good(end) => JobEnd::Done { events: end.end.events, content: end.end.content },
+            Read::Good(end) => JobEnd::Done { events: end.events, content: end.content },
             Read::DeadLettered => JobEnd::DeadLettered,
             Read::Kept(why) => return JobEnd::Kept(why),
         };
@@ -254,7 +254,7 @@ impl LogFileJob {
         loop {
             let error = match self.pass(&positions, patient).await {
                 Ok(end) => {
-                    self.targets(&positions).iter().for_each(|target| target.share.ended(end.end.events));
+                    self.targets(&positions).iter().for_each(|target| target.share.ended(end.events));
                     return Read::Good(end);
                 }
                 Err(error) => error,
@@ -292,7 +292,7 @@ impl LogFileJob {
         }
     }
 
-    async fn pass(&self, positions: &[usize], patient: bool) -> Result<PassEnd, PassError> {
+    async fn pass(&self, positions: &[usize], patient: bool) -> Result<LogFileEnd, PassError> {
         let targets = self.targets(positions);
         let pinned = self.version.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut pass = Pass {

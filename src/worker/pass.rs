@@ -89,15 +89,6 @@ impl PassError {
     }
 }
 
-/// What a good pass found.
-#[derive(Debug)]
-pub struct PassEnd {
-    /// Events and content.
-    pub end: LogFileEnd,
-    /// Bytes fetched.
-    pub compressed_bytes: u64,
-}
-
 /// One pass.
 pub struct Pass<'a> {
     pub fetch: &'a dyn Fetch,
@@ -125,11 +116,11 @@ struct Kit {
 
 impl Pass<'_> {
     /// Reads the whole log file. `template` names it; its version is filled in from the first answer.
-    pub async fn run(&mut self, template: &LogFile) -> Result<PassEnd, PassError> {
+    pub async fn run(&mut self, template: &LogFile) -> Result<LogFileEnd, PassError> {
         let mut opened = self.open(0).await.map_err(PassError::Fetch)?;
         let file = self.named(template, &opened);
         let mut kit = Kit {
-            reader: LogFileReader::new(self.settings.limits.clone()),
+            reader: LogFileReader::new(self.settings.limits),
             maker: ParcelMaker::new(Arc::new(file), Arc::clone(&self.settings.fronts)),
             chunks: Vec::new(),
         };
@@ -156,7 +147,7 @@ impl Pass<'_> {
         }
         let (kit, end) = self.finish(kit).await?;
         drop(kit);
-        Ok(PassEnd { end, compressed_bytes: received })
+        Ok(end)
     }
 
     /// Opens the log file; interruptions are tried again, everything else is an answer.

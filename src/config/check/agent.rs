@@ -18,7 +18,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 
 /// The least memory with which every one of `sinks` lanes can always go on: each can hold one event of the
 /// greatest size in its chunk, and so can two log files that are being read.
-pub(crate) fn memory_minimum(event_bytes: u64, sinks: usize) -> u64 {
+pub fn memory_minimum(event_bytes: u64, sinks: usize) -> u64 {
     (2 + sinks as u64) * (event_bytes + CHUNK_BYTES)
 }
 
