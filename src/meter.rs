@@ -1,5 +1,7 @@
 //! Turns what lanes, log files, leases and messages report into metrics and log lines.
 
+mod lane;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,13 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use cloudtrail::{ContentKind, ObjectRef, Timestamp};
 use sinks::ports::Clock;
-use sinks::{Event, LaneObserver, LaneState, Made, Outcome, Reason, Via};
+use sinks::{LaneState, Made, Outcome, Reason};
 
 use crate::lanes::Lanes;
 use crate::sources::leases::LeaseObserver;
-use crate::telemetry::{Metrics, SinkSeries, SourceSeries};
+use crate::telemetry::{Metrics, SourceSeries};
 use crate::worker::fetch::FetchError;
 use crate::worker::{JobEnd, JobObserver, Owed, PassError, PassObserver};
+
+pub use lane::LaneMeter;
 
 /// A failure that lasts is logged at once and then this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -50,24 +54,6 @@ impl Throttle {
     }
 }
 
-/// Observes the lane of one sink.
-pub struct LaneMeter {
-    sink: String,
-    metrics: Arc<Metrics>,
-    series: SinkSeries,
-    clock: Arc<dyn Clock>,
-    throttle: Throttle,
-}
-
-impl LaneMeter {
-    /// An observer for the sink of that name.
-    #[must_use]
-    pub fn new(sink: &str, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
-        let series = metrics.sink(sink);
-        Self { sink: sink.to_owned(), metrics, series, clock, throttle: Throttle::default() }
-    }
-}
-
 /// The name of a state in metrics and on the status page.
 #[must_use]
 pub fn state_name(state: &LaneState) -> &'static str {
@@ -76,86 +62,6 @@ pub fn state_name(state: &LaneState) -> &'static str {
         LaneState::Congested => "congested",
         LaneState::Unavailable(_) => "unavailable",
         LaneState::Denied(_) => "denied",
-    }
-}
-
-impl LaneObserver for LaneMeter {
-    fn request(&self, result: &'static str, took: Duration) {
-        self.metrics.counter("sink_requests_total", &[&self.sink, result]).inc();
-        self.series.duration.observe(took.as_secs_f64());
-    }
-
-    fn failure(&self, why: &Reason, events: usize) {
-        self.metrics.counter("sink_errors_total", &[&self.sink, why.code.as_str()]).inc();
-        if self.throttle.lets_through(self.clock.monotonic()) {
-            tracing::warn!(
-                code = "sink_failing",
-                sink = self.sink,
-                class = why.code.as_str(),
-                status = why.status,
-                why = why.text,
-                events,
-                "nothing is lost; the events are sent again"
-            );
-        }
-    }
-
-    fn delivered(&self, event: &Event) {
-        let origin = match event.file().via {
-            Via::Handoff => 1,
-            Via::Backfill | Via::Redrive | Via::Ship => 2,
-            Via::Queue | Via::Inline | Via::Directory => 0,
-        };
-        if let (Some(time), Some(age)) = (event.time(), self.series.age.get(origin)) {
-            age.observe(seconds(millis(self.clock.now()).saturating_sub(time.millis())));
-        }
-    }
-
-    fn state(&self, state: &LaneState) {
-        match state {
-            LaneState::Open => {
-                tracing::info!(code = "sink_open", sink = self.sink, "the sink accepts events")
-            }
-            LaneState::Congested => tracing::warn!(
-                code = "sink_congested",
-                sink = self.sink,
-                "the sink is slower than the others; its log files are fetched again when it has room"
-            ),
-            LaneState::Unavailable(why) => tracing::warn!(
-                code = "sink_unavailable",
-                sink = self.sink,
-                class = why.code.as_str(),
-                status = why.status,
-                why = why.text,
-                "the sink is probed; its log files are kept on the queue until it answers"
-            ),
-            LaneState::Denied(why) => tracing::error!(
-                code = "sink_denied",
-                sink = self.sink,
-                class = why.code.as_str(),
-                status = why.status,
-                why = why.text,
-                "credentials or set-up of the sink have to be mended; nothing is lost meanwhile"
-            ),
-        }
-    }
-
-    fn dead_lettered(&self, event: &Event, why: &Reason) {
-        tracing::error!(
-            code = "event_dead_lettered",
-            sink = self.sink,
-            event_id = %event.document_id(),
-            bucket = event.file().bucket,
-            key = event.file().key,
-            record = event.index(),
-            class = why.code.as_str(),
-            why = why.text,
-            "the destination does not take this event; it is in the dead letters"
-        );
-    }
-
-    fn dead_letter_failed(&self, why: &std::io::Error) {
-        dead_letter_failed(&self.metrics, why);
     }
 }
 
