@@ -277,7 +277,8 @@ def judge(issued: dict[Position, bytes], lines: Iterable[bytes]) -> Findings:
     for line in lines:
         findings.stored += 1
         try:
-            additions = json.loads(line)["trailship"]
+            event = json.loads(line)
+            additions = event["trailship"]
             position = (additions["bucket"], additions["key"], additions["record"])
             record = issued[position]
         except (ValueError, KeyError, TypeError):
@@ -288,7 +289,7 @@ def judge(issued: dict[Position, bytes], lines: Iterable[bytes]) -> Findings:
         seen.add(position)
         if not is_spliced(line, record, additions):
             findings.altered.append(position)
-        if not is_classified(additions):
+        if not is_classified(event):
             findings.unclassified.append(position)
     findings.lost = sorted(set(issued) - seen)
     return findings
@@ -306,9 +307,11 @@ def is_spliced(line: bytes, record: bytes, additions: dict) -> bool:
         return False
 
 
-def is_classified(additions: dict) -> bool:
-    """Whether the actor has a class from the contract's list other than `unknown`."""
-    return additions.get("actor", {}).get("class") in {"principal", "aws_service", "none"}
+def is_classified(event: dict) -> bool:
+    """Whether the actor has a class other than `unknown`, which only CloudTrail's own `Unknown` may have."""
+    unknown = (event.get("userIdentity") or {}).get("type") == "Unknown"
+    allowed = {"unknown"} if unknown else {"principal", "aws_service", "none"}
+    return event["trailship"].get("actor", {}).get("class") in allowed
 
 
 def lines_in(folder: Path) -> Iterator[bytes]:

@@ -151,7 +151,7 @@ path = "{folder}/out/events.ndjson"
 
 [dead_letter]
 type = "file"
-path = "{folder}/dead-letters"
+path = "{folder}/dead-letters.ndjson"
 durable = true
 """
 

@@ -120,7 +120,7 @@ visibility_timeout = "30s"
 
 [dead_letter]
 type = "file"
-path = "{folder}/dead-letters"
+path = "{folder}/dead-letters.ndjson"
 durable = true
 """
         return lane.Agent(self.binary, folder, config, port)

@@ -55,7 +55,7 @@ index = "cloudtrail-%Y.%m.%d"
 
 [dead_letter]
 type = "file"
-path = "{self.folder}/dead-letters"
+path = "{self.folder}/dead-letters.ndjson"
 durable = true
 """
         )
