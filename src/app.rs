@@ -1,27 +1,24 @@
 //! The agent: puts the parts of a checked configuration together and runs them.
 
+mod make;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use aws_sdk_sqs::config::Credentials;
-use sinks::destinations::Additions;
 use sinks::ports::{Clock, Compute, Files, Random};
-use sinks::{
-    BatchConfig, Budget, ConsoleSink, DeadLetterStore, FileDeadLetters, FileSink, HttpDestination, Lane,
-    LaneConfig, LanePorts, LineFormat, NoDeadLetters, ObjectDeadLetters, RetryConfig, Sink,
-};
+use sinks::{Budget, DeadLetterStore, FileDeadLetters, Lane, LanePorts, NoDeadLetters, ObjectDeadLetters};
 use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, Heartbeat, Server};
 use crate::aws::Aws;
-use crate::config::{Config, DeadLetter, Http, SinkConfig, SinkKind, Source, SourceKind};
+use crate::config::{Config, DeadLetter, Source, SourceKind};
 use crate::lanes::Lanes;
 use crate::meter::{LaneMeter, SourceMeter};
 use crate::objects::S3Bucket;
-use crate::ports::{HttpTransport, LocalFiles, SystemClock, SystemRandom, TransportSettings, Workers};
+use crate::ports::{LocalFiles, SystemClock, SystemRandom, Workers};
 use crate::sources::Stop;
 use crate::sources::directory::DirectorySource;
 use crate::sources::leases::Leases;
@@ -29,6 +26,9 @@ use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
+use make::{SinkPorts, lane_config, make_sink};
+
+pub use make::{host_of, transport_settings};
 
 /// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
@@ -348,97 +348,4 @@ fn dead_letters(
             Arc::new(ObjectDeadLetters::new(Arc::new(store), Arc::clone(random), prefix))
         }
     })
-}
-
-/// The ports that a sink may need.
-pub struct SinkPorts<'a> {
-    pub compute: &'a Arc<dyn Compute>,
-    pub clock: &'a Arc<dyn Clock>,
-    pub random: &'a Arc<dyn Random>,
-    pub files: &'a Arc<dyn Files>,
-}
-
-/// The sink of a configuration, and where its events go, for display.
-fn make_sink(sink: &SinkConfig, ports: &SinkPorts<'_>) -> anyhow::Result<(Arc<dyn Sink>, Vec<String>)> {
-    let format = LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
-    Ok(match &sink.kind {
-        SinkKind::File(file) => {
-            let made = FileSink::new(
-                format,
-                &file.path,
-                file.rotate_bytes,
-                file.rotate_age,
-                Arc::clone(ports.files),
-                Arc::clone(ports.compute),
-                Arc::clone(ports.clock),
-            );
-            (Arc::new(made), vec![shown(&file.path)])
-        }
-        SinkKind::Console => {
-            let made = ConsoleSink::new(format, Arc::clone(ports.compute), std::io::stdout());
-            (Arc::new(made), vec!["standard output".to_owned()])
-        }
-        SinkKind::Http(http, _) => {
-            let built = sink.build(ports.random.next())?.ok_or_else(|| anyhow!("not an HTTP sink"))?;
-            let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| host_of(url)).collect();
-            let transport =
-                HttpTransport::new(&transport_settings(http), &hosts).map_err(|error| anyhow!(error))?;
-            let made = HttpDestination::new(
-                built.sink,
-                Arc::new(transport),
-                Arc::clone(ports.compute),
-                http.compression,
-                built.redactor,
-            );
-            (Arc::new(made), built.endpoints)
-        }
-    })
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
-}
-
-/// The host of an address.
-pub fn host_of(url: &str) -> Option<String> {
-    reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned)
-}
-
-/// How an HTTP sink is reached.
-pub fn transport_settings(http: &Http) -> TransportSettings {
-    TransportSettings {
-        timeout: http.timeout,
-        connect_timeout: http.connect_timeout,
-        idle_max: http.idle_connection_max,
-        proxy: http.proxy.as_ref().map(|proxy| proxy.expose().to_owned()),
-        ca_file: http.tls.ca_file.clone(),
-        identity: http.tls.cert_file.clone().zip(http.tls.key_file.clone()),
-        server_name: http.tls.server_name.clone(),
-        insecure_skip_verify: http.tls.insecure_skip_verify,
-    }
-}
-
-fn lane_config(sink: &SinkConfig, memory_part: u64) -> LaneConfig {
-    let ack_timeout = match &sink.kind {
-        SinkKind::Http(http, _) => http.ack_timeout,
-        _ => Duration::from_secs(1),
-    };
-    LaneConfig {
-        name: sink.name.clone(),
-        sink_type: sink.type_name.clone(),
-        batch: BatchConfig {
-            bytes_max: usize::try_from(sink.batch.max_bytes).unwrap_or(usize::MAX),
-            events_max: sink.batch.max_events as usize,
-            age_max: sink.batch.max_age,
-        },
-        retry: RetryConfig {
-            initial: sink.retry.initial,
-            max: sink.retry.max,
-            give_up_after: sink.retry.give_up_after,
-        },
-        concurrency_min: sink.concurrency.min as usize,
-        concurrency_max: sink.concurrency.max as usize,
-        ack_timeout,
-        memory_part,
-    }
 }

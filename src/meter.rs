@@ -1,6 +1,7 @@
 //! Turns what lanes, log files, leases and messages report into metrics and log lines.
 
 mod lane;
+mod refresh;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use cloudtrail::{ContentKind, ObjectRef, Timestamp};
 use sinks::ports::Clock;
-use sinks::{LaneState, Made, Outcome, Reason};
+use sinks::{LaneState, Made, Reason};
 
-use crate::lanes::Lanes;
 use crate::sources::leases::LeaseObserver;
 use crate::telemetry::{Metrics, SourceSeries};
 use crate::worker::fetch::FetchError;
-use crate::worker::{JobEnd, JobObserver, Owed, PassError, PassObserver};
+use crate::worker::{JobEnd, JobObserver, PassError, PassObserver};
 
 pub use lane::LaneMeter;
+pub use refresh::refresh;
 
 /// A failure that lasts is logged at once and then this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -390,35 +391,5 @@ impl LeaseObserver for SourceMeter {
             error,
             "a message that is done could not be deleted; it comes again"
         );
-    }
-}
-
-/// Brings the metrics up to date that are counted elsewhere; called before they are read.
-pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, now: Duration) {
-    metrics.gauge("in_flight_bytes", &[]).set_count(lanes.budget().in_use_bytes());
-    metrics.gauge("memory_budget_bytes", &[]).set_count(lanes.budget().total_bytes());
-    for (index, lane) in lanes.all().iter().enumerate() {
-        let sink = lane.config().name.as_str();
-        let stats = lane.stats();
-        let in_flight = stats.in_flight();
-        let dropped = metrics.counter("sink_events_total", &[sink, "dropped"]).get();
-        for outcome in Outcome::ALL {
-            metrics.counter("sink_events_total", &[sink, outcome.as_str()]).raise_to(stats.count(outcome));
-        }
-        // What was dropped was let go of, or never offered: it counts as offered here, so that the sum holds.
-        metrics.counter("sink_events_offered_total", &[sink]).raise_to(stats.offered() + dropped);
-        metrics.gauge("sink_events_in_flight", &[sink]).set_count(in_flight);
-        let state = lane.health().state();
-        for name in crate::telemetry::SINK_STATES {
-            metrics.gauge("sink_state", &[sink, name]).set(i64::from(name == state_name(&state)));
-        }
-        let delivery = lane.health().last_delivery().map_or(0, |at| millis(at) / 1000);
-        metrics.gauge("sink_last_delivery_timestamp_seconds", &[sink]).set(delivery);
-        metrics.gauge("sink_concurrency", &[sink]).set_count(lane.health().concurrency() as u64);
-        metrics.gauge("sink_batch_limit_bytes", &[sink]).set_count(lane.health().batch_bytes_max() as u64);
-        let (files, oldest) = owed.of(index);
-        metrics.gauge("sink_owed_log_files", &[sink]).set_count(files as u64);
-        let waiting = oldest.map_or(0, |since| now.saturating_sub(since).as_secs());
-        metrics.gauge("sink_owed_oldest_seconds", &[sink]).set_count(waiting);
     }
 }

@@ -2,7 +2,9 @@
 
 mod logs;
 mod metrics;
+mod table;
 mod text;
 
 pub use logs::init as init_logs;
-pub use metrics::{Metrics, SINK_STATES, SinkSeries, SourceSeries};
+pub use metrics::{Metrics, SinkSeries, SourceSeries};
+pub use table::SINK_STATES;

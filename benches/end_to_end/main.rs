@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
 /// An agent without traffic.
 async fn idle() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
-    let mut agent = Agent::run(&stage).await?;
+    let agent = Agent::run(&stage).await?;
     let before = agent.cpu_time()?;
     tokio::time::sleep(IDLE).await;
     let (resident, cpu) = (agent.resident_bytes()?, agent.cpu_time()? - before);
