@@ -88,10 +88,10 @@ pub const METRICS: &[Metric] = &[
         "Notifications that a log file was deleted or expired.",
     ),
     metric(
-        "log_file_deletes_failed_total",
+        "queue_delete_failures_total",
         Counter,
         &["source"],
-        "Messages that could not be deleted after their delivery.",
+        "Messages that are done and could not be deleted; they come again.",
     ),
     metric("events_read_total", Counter, &["source", "pass"], "Events read, the first time or again."),
     metric(
@@ -142,12 +142,17 @@ pub const METRICS: &[Metric] = &[
     metric(
         "processing_lag_seconds",
         Kind::Histogram,
-        &["source"],
+        &["source", "origin"],
         "From the sending of a message to the end of everything it stands for.",
     ),
     metric("in_flight_bytes", Gauge, &[], "Bytes of log files in memory."),
     metric("memory_budget_bytes", Gauge, &[], "The most that they may be."),
-    metric("leases", Gauge, &["source"], "Messages held."),
+    metric(
+        "leases",
+        Gauge,
+        &["source", "state"],
+        "Messages held: open, or closing once everything in them is done.",
+    ),
     metric(
         "lease_extensions_total",
         Counter,
@@ -174,7 +179,10 @@ pub const LOG_FILE_OUTCOMES: [&str; 7] =
 /// States of a sink; the label `state` of `sink_state`.
 pub const SINK_STATES: [&str; 4] = ["ok", "congested", "unavailable", "denied"];
 
-/// Where events come from; the label `origin` of `event_age_seconds`.
+/// States of a held message; the label `state` of `leases`.
+pub const LEASE_STATES: [&str; 2] = ["open", "closing"];
+
+/// Where events come from; the label `origin` of `event_age_seconds` and `processing_lag_seconds`.
 pub const ORIGINS: [&str; 3] = ["live", "handoff", "backfill"];
 
 /// The registry, with typed handles.
@@ -203,8 +211,8 @@ pub struct SourceSeries {
     pub first: Count,
     /// `events_read_total{pass="again"}`.
     pub again: Count,
-    /// `processing_lag_seconds`.
-    pub lag: Timing,
+    /// `processing_lag_seconds`, by origin in the order of [`ORIGINS`].
+    pub lag: [Timing; ORIGINS.len()],
 }
 
 impl Metrics {
@@ -278,7 +286,7 @@ impl Metrics {
                 "source_errors_total",
                 "log_file_interruptions_total",
                 "log_files_removed_total",
-                "log_file_deletes_failed_total",
+                "queue_delete_failures_total",
                 "event_id_conflicts_total",
             ] {
                 self.counter(name, &[source]);
@@ -287,9 +295,11 @@ impl Metrics {
                 "queue_visible_messages",
                 "queue_oldest_message_age_seconds",
                 "source_last_receive_timestamp_seconds",
-                "leases",
             ] {
                 self.gauge(name, &[source]);
+            }
+            for state in LEASE_STATES {
+                self.gauge("leases", &[source, state]);
             }
             drop(self.source(source));
         }
@@ -344,7 +354,7 @@ impl Metrics {
             bytes: self.counter("log_file_bytes_total", &[source]),
             first: self.counter("events_read_total", &[source, "first"]),
             again: self.counter("events_read_total", &[source, "again"]),
-            lag: self.histogram("processing_lag_seconds", &[source]),
+            lag: ORIGINS.map(|origin| self.histogram("processing_lag_seconds", &[source, origin])),
         }
     }
 
@@ -486,5 +496,22 @@ mod tests {
         counter.raise_to(5);
         counter.raise_to(3);
         assert_eq!(counter.get(), 5);
+    }
+    #[test]
+    fn the_page_of_metrics_names_each_with_its_type_and_labels() {
+        let page = include_str!("../../docs/metrics.md");
+        let row = |line: &str| -> Option<String> {
+            let mut cells =
+                line.strip_prefix("| `trailship_")?.split('|').map(|cell| cell.replace([' ', '`'], ""));
+            Some(format!("{} {} {}", cells.next()?, cells.next()?, cells.next()?))
+        };
+        let mut documented: Vec<String> = page.lines().filter_map(row).collect();
+        let known = |metric: &Metric| {
+            format!("{} {:?} {}", metric.name, metric.kind, metric.labels.join(",")).to_lowercase()
+        };
+        let mut known: Vec<String> = METRICS.iter().map(known).collect();
+        documented.sort();
+        known.sort();
+        assert_eq!(documented, known);
     }
 }
