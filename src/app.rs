@@ -209,13 +209,7 @@ impl App {
             token: self.config.agent.admin_token.clone(),
         };
         let serving = tokio::spawn(server.serve(admin));
-        let clock = Arc::clone(&self.plan.clock);
-        let beating = tokio::spawn(async move {
-            loop {
-                heartbeat.beat();
-                clock.sleep(Duration::from_secs(1)).await;
-            }
-        });
+        let beating = tokio::spawn(beat(heartbeat, Arc::clone(&self.plan)));
         Ok(Pages { address, tasks: [serving, beating] })
     }
 
@@ -274,6 +268,21 @@ impl App {
                 Ok(tokio::spawn(source.run(stop, finished)))
             }
         }
+    }
+}
+
+/// Beats as long as every lane runs: one that died would owe its events for ever, and `/livez` has to tell.
+async fn beat(heartbeat: Heartbeat, plan: Arc<Plan>) {
+    loop {
+        match plan.lanes.all().iter().find(|lane| !lane.is_running()) {
+            None => heartbeat.beat(),
+            Some(lane) => tracing::error!(
+                code = "lane_died",
+                sink = lane.config().name,
+                "the lane of a sink has died of a bug: restart the agent, and please report this"
+            ),
+        }
+        plan.clock.sleep(Duration::from_secs(1)).await;
     }
 }
 

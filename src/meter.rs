@@ -10,7 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use cloudtrail::{ContentKind, ObjectRef, Timestamp};
 use sinks::ports::Clock;
+<<<<<<< HEAD
 use sinks::{LaneState, Made, Reason};
+=======
+use sinks::{LaneState, Made, Outcome, Reason, Via};
+>>>>>>> ci
 
 use crate::sources::leases::LeaseObserver;
 use crate::telemetry::{Metrics, SourceSeries};
@@ -37,6 +41,15 @@ fn millis(at: SystemTime) -> i64 {
 #[allow(clippy::cast_precision_loss, reason = "a metric needs no more than 53 bits")]
 fn seconds(millis: i64) -> f64 {
     millis.max(0) as f64 / 1000.0
+}
+
+/// What a way counts as in the label `origin`: live, hand-off or backfill.
+fn origin(via: Via) -> usize {
+    match via {
+        Via::Queue | Via::Inline | Via::Directory => 0,
+        Via::Handoff => 1,
+        Via::Backfill | Via::Redrive | Via::Ship => 2,
+    }
 }
 
 /// Lets a log line through once an interval.
@@ -202,10 +215,11 @@ impl SourceMeter {
         self.metrics.gauge("queue_visible_messages", &[&self.source]).set(messages);
     }
 
-    /// How many messages are held.
-    pub fn leases(&self, held: usize) {
+    /// How many messages are held, and how many of those are only to be deleted yet.
+    pub fn leases(&self, held: usize, closing: usize) {
         self.held.store(held as u64, Ordering::Relaxed);
-        self.metrics.gauge("leases", &[&self.source]).set_count(held as u64);
+        self.metrics.gauge("leases", &[&self.source, "open"]).set_count(held.saturating_sub(closing) as u64);
+        self.metrics.gauge("leases", &[&self.source, "closing"]).set_count(closing as u64);
     }
 
     /// A message has ended.
@@ -214,8 +228,9 @@ impl SourceMeter {
     }
 
     /// A message that was sent at this time, in milliseconds since 1970, is done.
-    pub fn lag(&self, sent_ms: i64) {
-        self.series.lag.observe(seconds(millis(self.clock.now()).saturating_sub(sent_ms)));
+    pub fn lag(&self, via: Via, sent_ms: i64) {
+        let Some(lag) = self.series.lag.get(origin(via)) else { return };
+        lag.observe(seconds(millis(self.clock.now()).saturating_sub(sent_ms)));
     }
 
     /// The lease of a message was lost before it was done: it may be delivered again.
@@ -384,7 +399,7 @@ impl LeaseObserver for SourceMeter {
     }
 
     fn delete_failed(&self, error: &str) {
-        self.metrics.counter("log_file_deletes_failed_total", &[&self.source]).inc();
+        self.metrics.counter("queue_delete_failures_total", &[&self.source]).inc();
         tracing::warn!(
             code = "message_not_deleted",
             source = self.source,

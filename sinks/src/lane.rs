@@ -202,6 +202,13 @@ impl Lane {
         }
     }
 
+    /// Whether the lane's task still runs. One that died of a bug has released its events and takes no more; only a
+    /// new process helps.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.commands.is_closed()
+    }
+
     /// Takes nothing more, delivers what is there, and ends; after `grace` it lets go of the rest.
     pub async fn finish(&self, grace: Duration, clock: &dyn Clock) {
         let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();

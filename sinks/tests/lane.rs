@@ -511,6 +511,27 @@ async fn a_lane_that_holds_too_much_sheds_its_queue_and_opens_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_of_a_destination_releases_the_batch_and_leaves_the_lane_running() {
+    let panics = Mutex::new(1);
+    let sink = Scripted::new(move |ids, _| {
+        let mut left = panics.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            drop(left);
+            panic!("deliberate");
+        }
+        Judgement::all(ids.len(), &Verdict::Delivered)
+    });
+    let bench = Bench::start(sink, config());
+    bench.offer(10);
+    assert!(!bench.share.idle().await.is_closed());
+    assert!(bench.lane.is_running());
+    assert!(bench.ship(10).await);
+    bench.lane.finish(Duration::from_secs(1), &SimulatedClock::new(0)).await;
+    assert!(!bench.lane.is_running());
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttling_slows_the_lane_down_and_success_speeds_it_up() {
     let mut wide = config();
     wide.concurrency_max = 16;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sinks::ports::Clock;
-use sinks::{Event, LaneObserver, LaneState, Reason, Via};
+use sinks::{Event, LaneObserver, LaneState, Reason};
 
-use super::{Throttle, dead_letter_failed, millis, seconds};
+use super::{Throttle, dead_letter_failed, millis, origin, seconds};
 use crate::telemetry::{Metrics, SinkSeries};
 
 /// Observes the lane of one sink.
@@ -49,12 +49,8 @@ impl LaneObserver for LaneMeter {
     }
 
     fn delivered(&self, event: &Event) {
-        let origin = match event.file().via {
-            Via::Handoff => 1,
-            Via::Backfill | Via::Redrive | Via::Ship => 2,
-            Via::Queue | Via::Inline | Via::Directory => 0,
-        };
-        if let (Some(time), Some(age)) = (event.time(), self.series.age.get(origin)) {
+        let age = self.series.age.get(origin(event.file().via));
+        if let (Some(time), Some(age)) = (event.time(), age) {
             age.observe(seconds(millis(self.clock.now()).saturating_sub(time.millis())));
         }
     }

@@ -59,7 +59,7 @@ impl DirectorySource {
         let mut jobs: JoinSet<(Found, bool)> = JoinSet::new();
         while !stop.is_asked() {
             let now = self.plan.clock.monotonic();
-            for found in self.scan() {
+            for found in self.look() {
                 let waits = later.get(&found).is_some_and(|&at| now < at);
                 if done.contains(&found) || running.contains(&found) || waits || !self.is_settled(&found) {
                     continue;
@@ -67,7 +67,6 @@ impl DirectorySource {
                 running.insert(found.clone());
                 jobs.spawn(Arc::clone(&self).ship(found));
             }
-            self.meter.received();
             let pause = self.plan.clock.sleep(self.config.poll_interval);
             tokio::pin!(pause);
             loop {
@@ -136,9 +135,12 @@ impl DirectorySource {
         now.saturating_sub(Duration::from_millis(found.modified))
     }
 
-    fn scan(&self) -> Vec<Found> {
+    fn look(&self) -> Vec<Found> {
         match log_files_in(&self.config.path) {
-            Ok(found) => found,
+            Ok(found) => {
+                self.meter.received();
+                found
+            }
             Err(error) => {
                 self.meter.receive_failed(&format!("{}: {error}", self.config.path.display()));
                 Vec::new()
@@ -155,7 +157,9 @@ impl DirectorySource {
         let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         let all: HashSet<Found> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
         // What is gone from the folder need not be remembered for ever.
-        let there: HashSet<Found> = self.scan().into_iter().collect();
+        let there = log_files_in(&self.config.path).map(|found| found.into_iter().collect::<HashSet<_>>());
+        // A folder that cannot be read now may be back, with everything in it.
+        let Ok(there) = there else { return all };
         let kept: HashSet<Found> = all.iter().filter(|found| there.contains(found)).cloned().collect();
         if kept.len() < all.len() {
             let lines: Vec<u8> = kept.iter().flat_map(line).collect();

@@ -46,6 +46,7 @@ struct Held {
     receipt: String,
     received_at: Duration,
     until: Duration,
+    is_closing: bool,
 }
 
 struct Deletion {
@@ -69,7 +70,11 @@ impl Drop for Lease {
 impl Lease {
     /// Deletes the message; true if the queue said so.
     pub async fn delete(self) -> bool {
-        let receipt = self.leases.lock().get(&self.id).map(|held| held.receipt.clone());
+        let closing = |held: &mut Held| {
+            held.is_closing = true;
+            held.receipt.clone()
+        };
+        let receipt = self.leases.lock().get_mut(&self.id).map(closing);
         let Some(receipt) = receipt else { return false };
         let (done, deleted) = oneshot::channel();
         // The lease is kept until the queue has answered: until then it may have to be extended.
@@ -117,8 +122,14 @@ impl Leases {
         let received_at = self.clock.monotonic();
         // The queue's clock may have started as early as the request.
         let until = asked_at.max(received_at.saturating_sub(self.visibility / 4)) + self.visibility;
-        self.lock().insert(id, Held { receipt, received_at, until });
+        self.lock().insert(id, Held { receipt, received_at, until, is_closing: false });
         Lease { leases: Arc::clone(self), id }
+    }
+
+    /// How many of the messages held are only to be deleted yet.
+    #[must_use]
+    pub fn closing(&self) -> usize {
+        self.lock().values().filter(|held| held.is_closing).count()
     }
 
     /// How many messages are held.

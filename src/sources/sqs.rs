@@ -175,6 +175,10 @@ impl SqsSource {
         let body = message.body().unwrap_or_default();
         let notification = read_notification(body.as_bytes());
         let shape = notification.shape.as_str();
+        let via = match notification.content {
+            Content::Handoff(_) => Via::Handoff,
+            _ => Via::Queue,
+        };
         let unreadable = notification.unreadable;
         let mut end = self.ship(&message, notification, slot).await;
         if let Some(why) = unreadable {
@@ -188,7 +192,7 @@ impl SqsSource {
             }
             lease.delete().await;
             if let (MessageEnd::Done, Some(sent)) = (end, sent) {
-                self.meter.lag(sent);
+                self.meter.lag(via, sent);
             }
         }
         self.meter.message(shape, end.as_str());
@@ -388,7 +392,7 @@ impl SqsSource {
                     .and_then(|count| count.parse::<i64>().ok());
                 self.meter.visible(count.unwrap_or(0));
             }
-            self.meter.leases(self.leases.count());
+            self.meter.leases(self.leases.count(), self.leases.closing());
             tokio::select! {
                 () = stop.asked() => {}
                 () = self.plan.clock.sleep(Duration::from_secs(30)) => {}

@@ -34,6 +34,14 @@ class Judge(unittest.TestCase):
             with self.subTest(defect), self.assertRaisesRegex(lane.LaneFailed, defect):
                 lane.judge(ISSUED, lines).check()
 
+    def test_only_an_identity_that_cloudtrail_does_not_know_may_be_unknown(self):
+        record = b'{"userIdentity":{"type":"Unknown"}}'
+        for name, passes in ((b"unknown", True), (b"principal", False)):
+            additions = ADDITIONS.replace(b'"class":"principal"', b'"class":"%s"' % name)
+            findings = lane.judge({("b", KEY, 0): record}, [record[:-1] + b',"trailship":' + additions + b"}"])
+            with self.subTest(name):
+                self.assertEqual(findings.unclassified == [], passes)
+
     def test_a_second_key_beside_the_additions_is_an_alteration(self):
         with self.assertRaisesRegex(lane.LaneFailed, "altered"):
             lane.judge(ISSUED, [LINE[:-1] + b',"more":1}']).check()
