@@ -10,11 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use cloudtrail::{ContentKind, ObjectRef, Timestamp};
 use sinks::ports::Clock;
-<<<<<<< HEAD
-use sinks::{LaneState, Made, Reason};
-=======
-use sinks::{LaneState, Made, Outcome, Reason, Via};
->>>>>>> ci
+use sinks::{LaneState, Made, Reason, Via};
 
 use crate::sources::leases::LeaseObserver;
 use crate::telemetry::{Metrics, SourceSeries};

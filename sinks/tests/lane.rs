@@ -66,7 +66,8 @@ impl Sink for Scripted {
         }
         let ids: Vec<String> = events.iter().map(|e| e.text(Field::EventId).unwrap().into_owned()).collect();
         self.sends.lock().unwrap().push(ids.clone());
-        (self.answer.lock().unwrap())(&ids, attempt)
+        let answer = self.answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        answer(&ids, attempt)
     }
 
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {

@@ -78,10 +78,10 @@ pub const METRICS: &[Metric] = &[
         "Notifications that a log file was deleted or expired.",
     ),
     metric(
-        "log_file_deletes_failed_total",
+        "queue_delete_failures_total",
         Counter,
         &["source"],
-        "Messages that could not be deleted after their delivery.",
+        "Messages that are done and could not be deleted; they come again.",
     ),
     metric("events_read_total", Counter, &["source", "pass"], "Events read, the first time or again."),
     metric(
@@ -132,12 +132,17 @@ pub const METRICS: &[Metric] = &[
     metric(
         "processing_lag_seconds",
         Kind::Histogram,
-        &["source"],
+        &["source", "origin"],
         "From the sending of a message to the end of everything it stands for.",
     ),
     metric("in_flight_bytes", Gauge, &[], "Bytes of log files in memory."),
     metric("memory_budget_bytes", Gauge, &[], "The most that they may be."),
-    metric("leases", Gauge, &["source"], "Messages held."),
+    metric(
+        "leases",
+        Gauge,
+        &["source", "state"],
+        "Messages held: open, or closing once everything in them is done.",
+    ),
     metric(
         "lease_extensions_total",
         Counter,
@@ -164,5 +169,8 @@ pub const LOG_FILE_OUTCOMES: [&str; 7] =
 /// States of a sink; the label `state` of `sink_state`.
 pub const SINK_STATES: [&str; 4] = ["ok", "congested", "unavailable", "denied"];
 
-/// Where events come from; the label `origin` of `event_age_seconds`.
+/// States of a held message; the label `state` of `leases`.
+pub const LEASE_STATES: [&str; 2] = ["open", "closing"];
+
+/// Where events come from; the label `origin` of `event_age_seconds` and `processing_lag_seconds`.
 pub const ORIGINS: [&str; 3] = ["live", "handoff", "backfill"];
