@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Body, Event};
+use crate::{Body, Event, Redactor};
 
 /// A destination.
 ///
@@ -25,7 +25,10 @@ pub trait Sink: Send + Sync {
     }
 
     /// Encodes a batch; called once, and the result is sent as often as it takes.
-    async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Encoded;
+    ///
+    /// # Errors
+    /// If it cannot be encoded, which no well-formed event causes: the batch is split like a refused one.
+    async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason>;
 
     /// Sends a batch once and judges every event of it.
     ///
@@ -33,12 +36,14 @@ pub trait Sink: Send + Sync {
     /// delivery takes any other number for no answer at all. `events` is never empty.
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement;
 
-    /// Asks which of `tokens` are stored by now, in their order. Only called after [`Verdict::Pending`].
+    /// Asks which of `tokens`, all of one channel, are stored by now, in their order. Only called after
+    /// [`Verdict::Pending`].
     ///
     /// # Errors
-    /// If there was no answer that can be understood; all are asked again.
+    /// If there was no answer that can be understood, or the protocol has no such question; all are asked again.
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
-        Ok(vec![true; tokens.len()])
+        let _ = tokens;
+        Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"))
     }
 }
 
@@ -135,6 +140,9 @@ impl fmt::Debug for Head {
     }
 }
 
+/// So much of an answer is looked at for a person.
+const EXCERPT_BYTES: usize = 16 * 1024;
+
 /// A destination's answer, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -153,10 +161,12 @@ impl Answer {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The answer's text for a person: one line, at most 300 characters, control characters replaced.
+    /// The answer's text for a person: one line, at most 300 characters, control characters replaced, free of the
+    /// sink's secrets (which are taken out before the text is cut: a half of one is no less a secret).
     #[must_use]
-    pub fn excerpt(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
+    pub fn excerpt(&self, redactor: &Redactor) -> String {
+        let start = self.body.get(..EXCERPT_BYTES).unwrap_or(&self.body);
+        let text = redactor.clean(&String::from_utf8_lossy(start));
         text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }

@@ -30,6 +30,29 @@ pub(crate) const PROBES_MAX: usize = 8;
 pub(crate) struct Item {
     pub(crate) event: Event,
     pub(crate) owed: Owed,
+    /// How many events the destination had taken when it first refused this one without blame: alone, or in the
+    /// smallest batch that was refused with it. A larger number later is the witness.
+    pub(crate) refused_at: Option<u64>,
+    /// Whether it was refused alone: then no later refusal of a batch says anything about it.
+    refused_alone: bool,
+    /// How often a shut lane was probed with it.
+    pub(crate) probed: u32,
+}
+
+impl Item {
+    pub(crate) fn new(event: Event, owed: Owed) -> Self {
+        Self { event, owed, refused_at: None, refused_alone: false, probed: 0 }
+    }
+
+    /// Notes a refusal; what an event was refused for alone, it was refused for before.
+    fn refuse(&mut self, accepted: u64, alone: bool) {
+        if alone || self.refused_alone {
+            self.refused_at.get_or_insert(accepted);
+        } else {
+            self.refused_at = Some(accepted);
+        }
+        self.refused_alone |= alone;
+    }
 }
 
 /// What delivery needs besides the batch.
@@ -60,6 +83,8 @@ pub(crate) struct Ended {
     pub(crate) accepted: bool,
     /// A probe was judged for what it is: the destination works.
     pub(crate) answered: bool,
+    /// How long the destination asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// A part of a batch that is sent in one request.
@@ -81,20 +106,16 @@ enum Step {
 }
 
 /// What a delivery gathers on the way.
+#[derive(Default)]
 struct Progress {
     ended: Ended,
     suspects: Vec<(Item, Reason)>,
-    /// The destination's count of accepted events when it first refused something without blame.
-    witness_mark: Option<u64>,
 }
 
 impl Courier {
     /// Delivers `items`; `slot` is the lane's concurrent slot that sends.
-    ///
-    /// `witness_mark`: the destination's count of accepted events that a refusal is held against, where that is
-    /// earlier than this delivery.
-    pub(crate) async fn deliver(&self, items: Vec<Item>, slot: u32, witness_mark: Option<u64>) -> Ended {
-        let mut progress = Progress { ended: Ended::default(), suspects: Vec::new(), witness_mark };
+    pub(crate) async fn deliver(&self, items: Vec<Item>, slot: u32) -> Ended {
+        let mut progress = Progress::default();
         let (items, oversized) = self.without_oversized(items);
         let mut parts = vec![];
         if let Err((state, left)) = self.dead_letter(oversized).await {
@@ -109,59 +130,82 @@ impl Courier {
                 Step::Next(more) => parts.extend(more),
                 Step::Shut(state, left) => return self.shut(state, left, parts, progress),
             }
-            if progress.suspects.len() >= SUSPECTS_MAX && !self.has_witness(&progress) {
-                return self.doubt(parts, progress);
+            let without = progress.suspects.iter().filter(|(item, _)| !self.has_witness(item)).count();
+            if without >= SUSPECTS_MAX {
+                break;
             }
-        }
-        if progress.suspects.is_empty() {
-            return progress.ended;
-        }
-        if !self.has_witness(&progress) {
-            return self.doubt(parts, progress);
         }
         let suspects = std::mem::take(&mut progress.suspects);
-        match self.dead_letter(suspects).await {
-            Ok(()) => progress.ended,
-            Err((state, items)) => self.shut(state, items, parts, progress),
+        let (guilty, doubtful): (Vec<_>, Vec<_>) =
+            suspects.into_iter().partition(|(item, _)| self.has_witness(item));
+        progress.suspects = doubtful;
+        if let Err((state, items)) = self.dead_letter(guilty).await {
+            return self.shut(state, items, parts, progress);
         }
+        if progress.suspects.is_empty() { progress.ended } else { self.doubt(parts, progress) }
     }
 
-    /// Sends one event once, to find out whether a shut lane can open again.
-    pub(crate) async fn probe(&self, item: Item, slot: u32) -> Ended {
+    /// Sends one event once, to find out whether a shut lane can open again; `number` counts the probes, so that
+    /// each endpoint is asked in turn.
+    pub(crate) async fn probe(&self, mut item: Item, slot: u32, number: u32) -> Ended {
+        item.probed += 1;
+        let (mut items, oversized) = self.without_oversized(vec![item]);
         let mut ended = Ended::default();
-        let events: Arc<[Event]> = Arc::from([item.event.clone()]);
-        let encoded = self.sink.encode(&events, Shape::Normal).await;
-        let state = match self.send(&events, &encoded, &Attempt { slot, ..Attempt::default() }).await {
-            Judgement::Each(verdicts) => {
-                let part = self.part(vec![item], Shape::Normal);
-                let mut progress = Progress { ended, suspects: Vec::new(), witness_mark: None };
-                let step = self.judge_each(part, verdicts, &mut progress).await;
-                ended = std::mem::take(&mut progress.ended);
-                ended.probes.extend(progress.suspects.into_iter().map(|(item, _)| item));
-                match step {
-                    Step::Shut(state, left) => {
-                        ended.probes.extend(left);
-                        state
-                    }
-                    Step::Next(parts) => {
-                        ended.probes.extend(parts.into_iter().flat_map(|part| part.items));
-                        ended.answered = ended.probes.is_empty();
-                        return ended;
-                    }
-                }
+        let Some(mut item) = items.pop() else {
+            if let Err((state, items)) = self.dead_letter(oversized).await {
+                (ended.shut, ended.probes) = (Some(state), items);
             }
-            Judgement::Unavailable { why, .. } => {
-                self.failed(&why, 1);
-                ended.probes.push(item);
+            return ended;
+        };
+        let events: Arc<[Event]> = Arc::from([item.event.clone()]);
+        let judgement = match self.sink.encode(&events, Shape::Normal).await {
+            Ok(encoded) => {
+                self.send(&events, &encoded, &Attempt { slot, number, ..Attempt::default() }).await
+            }
+            Err(why) => Judgement::Refused(why),
+        };
+        let state = match judgement {
+            Judgement::Each(verdicts) => return self.judge_probe(item, verdicts).await,
+            Judgement::Unavailable { why, retry_after } => {
+                ended.retry_after = retry_after;
                 LaneState::Unavailable(why)
             }
-            Judgement::Denied(why) | Judgement::Refused(why) | Judgement::TooLarge(why) => {
-                self.failed(&why, 1);
-                ended.probes.push(item);
+            Judgement::Denied(why) => LaneState::Denied(why),
+            Judgement::Refused(why) | Judgement::TooLarge(why) => {
+                item.refuse(self.health.accepted(), true);
                 LaneState::Denied(why)
             }
         };
+        if let LaneState::Unavailable(why) | LaneState::Denied(why) = &state {
+            self.failed(why, 1);
+        }
+        ended.probes.push(item);
         ended.shut = Some(state);
+        ended
+    }
+
+    /// What a destination that judged a probe for itself is worth.
+    async fn judge_probe(&self, item: Item, verdicts: Vec<Verdict>) -> Ended {
+        let mut progress = Progress::default();
+        let step = self.judge_each(self.part(vec![item], Shape::Normal), verdicts, &mut progress).await;
+        let mut ended = progress.ended;
+        let mut suspects = progress.suspects.into_iter();
+        if let Some((item, why)) = suspects.next() {
+            ended.shut = Some(LaneState::Denied(why));
+            ended.probes.push(item);
+        }
+        match step {
+            Step::Shut(state, left) => {
+                ended.shut = Some(state);
+                ended.probes.extend(left);
+            }
+            Step::Next(parts) => {
+                // An event that is to be written otherwise was understood; one to be sent again was not.
+                let reshaped = parts.iter().any(|part| part.shape == Shape::Safe);
+                ended.probes.extend(parts.into_iter().flat_map(|part| part.items));
+                ended.answered = reshaped || ended.probes.is_empty();
+            }
+        }
         ended
     }
 
@@ -182,8 +226,9 @@ impl Courier {
         Part { items, shape, delays: Delays::new(&self.retry), attempt: 0, wait: Duration::ZERO }
     }
 
-    fn has_witness(&self, progress: &Progress) -> bool {
-        progress.witness_mark.is_some_and(|mark| self.health.accepted() > mark)
+    /// Whether the destination has taken another event since it refused this one.
+    fn has_witness(&self, item: &Item) -> bool {
+        item.refused_at.is_some_and(|mark| self.health.accepted() > mark)
     }
 
     /// Nothing was taken of what was refused: the set-up is suspected, and nothing is dead-lettered.
@@ -217,10 +262,13 @@ impl Courier {
     /// Sends one part once, after its wait.
     async fn step(&self, mut part: Part, slot: u32, progress: &mut Progress) -> Step {
         let events: Arc<[Event]> = part.items.iter().map(|item| item.event.clone()).collect();
-        let encoded = self.sink.encode(&events, part.shape).await;
+        let encoded = match self.sink.encode(&events, part.shape).await {
+            Ok(encoded) => encoded,
+            Err(why) => return self.refused(part, why, progress),
+        };
         loop {
-            if !part.wait.is_zero() && !self.rest(part.wait).await {
-                return Step::Shut(self.health.state(), part.items);
+            if let Some(state) = self.rest(part.wait).await {
+                return Step::Shut(state, part.items);
             }
             let attempt = Attempt { number: part.attempt, shape: part.shape, slot };
             let (why, retry_after) = match self.send(&events, &encoded, &attempt).await {
@@ -247,15 +295,16 @@ impl Courier {
         }
     }
 
-    /// Waits, unless the lane is shut meanwhile; false if it is.
-    async fn rest(&self, wait: Duration) -> bool {
-        let mut state = self.health.watch();
-        if state.borrow_and_update().is_shut() {
-            return false;
+    /// Waits, unless the lane is shut meanwhile: then its state.
+    async fn rest(&self, wait: Duration) -> Option<LaneState> {
+        if wait.is_zero() {
+            return None;
         }
+        let mut state = self.health.watch();
         tokio::select! {
-            () = self.clock.sleep(wait) => true,
-            shut = state.wait_for(LaneState::is_shut) => shut.is_err(),
+            biased;
+            shut = state.wait_for(LaneState::is_shut) => shut.ok().map(|state| state.clone()),
+            () = self.clock.sleep(wait) => None,
         }
     }
 
@@ -290,32 +339,34 @@ impl Courier {
     /// A refusal that names nobody: split, or suspect the one event.
     fn refused(&self, mut part: Part, why: Reason, progress: &mut Progress) -> Step {
         self.observer.failure(&why, part.items.len());
-        progress.witness_mark.get_or_insert_with(|| self.health.accepted());
-        if part.items.len() > 1 {
-            let right = part.items.split_off(part.items.len() / 2);
-            return Step::Next(vec![self.part(right, part.shape), self.part(part.items, part.shape)]);
+        let (accepted, alone) = (self.health.accepted(), part.items.len() == 1);
+        part.items.iter_mut().for_each(|item| item.refuse(accepted, alone));
+        if alone {
+            progress.suspects.extend(part.items.into_iter().map(|item| (item, why.clone())));
+            return Step::Next(Vec::new());
         }
-        progress.suspects.extend(part.items.into_iter().map(|item| (item, why.clone())));
-        Step::Next(Vec::new())
+        let right = part.items.split_off(part.items.len() / 2);
+        Step::Next(vec![self.part(right, part.shape), self.part(part.items, part.shape)])
     }
 
     /// Applies one verdict to each event.
     async fn judge_each(&self, part: Part, verdicts: Vec<Verdict>, progress: &mut Progress) -> Step {
-        let mark = self.health.accepted();
+        // Before what this answer accepts: an event that is taken in the same answer is a witness.
+        let (accepted, alone) = (self.health.accepted(), part.items.len() == 1);
         let mut sorted = Sorted::default();
-        for (item, verdict) in part.items.into_iter().zip(verdicts) {
+        for (mut item, verdict) in part.items.into_iter().zip(verdicts) {
+            if matches!(verdict, Verdict::Reshape(_) | Verdict::Refused { named: false, .. }) {
+                item.refuse(accepted, alone || part.shape == Shape::Safe);
+            }
             sorted.add(item, verdict, part.shape);
         }
         self.settle_accepted(&mut sorted, progress);
-        if !sorted.suspects.is_empty() {
-            progress.witness_mark.get_or_insert(mark);
-            progress.suspects.append(&mut sorted.suspects);
-        }
+        let moved = sorted.moved || !sorted.suspects.is_empty();
+        progress.suspects.append(&mut sorted.suspects);
         for why in &sorted.reasons {
             self.observer.failure(why, 1);
             progress.ended.overloaded |= is_overload(why.code);
         }
-        let moved = sorted.moved || !sorted.named.is_empty();
         let retried_for = sorted.retry.first().map(|(_, why)| why.clone());
         let retry: Vec<Item> = sorted.retry.into_iter().map(|(item, _)| item).collect();
         if let Err((state, mut items)) = self.dead_letter(sorted.named).await {

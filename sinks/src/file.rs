@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::dead_letter::timestamp;
 use crate::encode::{additions_len, splice, write_additions};
+use crate::http::not_encoded;
 use crate::ports::{Clock, Compute, Files, run_on};
 use crate::{Attempt, Body, Encoded, Event, Judgement, Reason, ReasonCode, Shape, Sink, Verdict};
 
@@ -63,6 +64,8 @@ pub struct FileSink {
 struct FileState {
     /// The length, once known; `None` makes the next write look for what a crash left behind.
     len: Option<u64>,
+    /// A write has failed: what it left behind `len` has to go before the next one.
+    is_torn: bool,
     begun_at: Option<Duration>,
 }
 
@@ -83,19 +86,26 @@ impl FileSink {
     }
 
     async fn write(&self, state: &mut FileState, bytes: &Encoded) -> std::io::Result<()> {
-        let known = match state.len.take() {
+        let known = match state.len {
             Some(known) => known,
             // The last line may be torn: it was never acknowledged, and comes again.
             None => self.files.mend(&self.path).await?,
         };
+        if state.is_torn {
+            self.files.cut(&self.path, known).await?;
+            state.is_torn = false;
+        }
+        state.len = Some(known);
         let now = self.clock.monotonic();
         let begun_at = *state.begun_at.get_or_insert(now);
         let too_old = self.rotate_age.is_some_and(|age| now.saturating_sub(begun_at) >= age);
         if known > 0 && (too_old || known + bytes.bytes.len() as u64 > self.rotate_bytes) {
             self.files.rename(&self.path, &self.aside().await?).await?;
-            state.begun_at = Some(now);
+            (state.begun_at, state.len) = (Some(now), Some(0));
         }
+        state.is_torn = true;
         state.len = Some(self.files.append(&self.path, bytes.bytes.clone()).await?);
+        state.is_torn = false;
         Ok(())
     }
 
@@ -104,14 +114,15 @@ impl FileSink {
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let extension =
             self.path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
         let taken = self.files.list(folder).await?;
         let time = timestamp(self.clock.now()).to_rfc3339_millis();
         let time: String = time.chars().take(19).filter(|c| c.is_ascii_alphanumeric()).collect();
         for number in 1u32.. {
-            let name = folder.join(format!("{stem}-{time}Z-{number}{extension}"));
-            if !taken.contains(&name) {
-                return Ok(name);
+            let name = format!("{stem}-{time}Z-{number}{extension}");
+            if !taken.iter().any(|path| path.file_name().is_some_and(|taken| taken == name.as_str())) {
+                return Ok(folder.join(name));
             }
         }
         Err(std::io::Error::other("no free name to rotate to"))
@@ -124,14 +135,11 @@ impl Sink for FileSink {
         self.format.len(event)
     }
 
-    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Encoded {
+    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
         encode_lines(&*self.compute, &self.format, events).await
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, _attempt: &Attempt) -> Judgement {
-        if encoded.bytes.is_empty() {
-            return unavailable("the batch could not be encoded");
-        }
         let mut state = self.state.lock().await;
         match self.write(&mut state, encoded).await {
             Ok(()) => Judgement::all(events.len(), &Verdict::Delivered),
@@ -161,14 +169,11 @@ impl<W: std::io::Write + Send> Sink for ConsoleSink<W> {
         self.format.len(event)
     }
 
-    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Encoded {
+    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
         encode_lines(&*self.compute, &self.format, events).await
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, _attempt: &Attempt) -> Judgement {
-        if encoded.bytes.is_empty() {
-            return unavailable("the batch could not be encoded");
-        }
         let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match out.write_all(&encoded.bytes).and_then(|()| out.flush()) {
             Ok(()) => Judgement::all(events.len(), &Verdict::Delivered),
@@ -177,10 +182,14 @@ impl<W: std::io::Write + Send> Sink for ConsoleSink<W> {
     }
 }
 
-async fn encode_lines(compute: &dyn Compute, format: &LineFormat, events: &Arc<[Event]>) -> Encoded {
+async fn encode_lines(
+    compute: &dyn Compute,
+    format: &LineFormat,
+    events: &Arc<[Event]>,
+) -> Result<Encoded, Reason> {
     let (format, events) = (format.clone(), Arc::clone(events));
-    let lines = run_on(compute, move || format.lines(&events)).await.unwrap_or_default();
-    Encoded { plain_len: lines.len(), bytes: lines.into() }
+    let lines = run_on(compute, move || format.lines(&events)).await.ok_or_else(not_encoded)?;
+    Ok(Encoded { plain_len: lines.len(), bytes: lines.into() })
 }
 
 fn unavailable(text: &str) -> Judgement {

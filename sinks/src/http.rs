@@ -104,22 +104,17 @@ impl Sink for HttpDestination {
         self.sink.event_bytes_max()
     }
 
-    async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Encoded {
+    async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason> {
         let (sink, events, compression) = (Arc::clone(&self.sink), Arc::clone(events), self.compression);
         let encoded = run_on(&*self.compute, move || {
             let mut body = Body::new();
             sink.body(&events, shape, &mut body);
             Encoded { plain_len: body.len(), bytes: compression.encode(&body).into() }
         });
-        // A job that died leaves an empty body, which `send` does not take for a batch.
-        encoded.await.unwrap_or_default()
+        encoded.await.filter(|encoded| !encoded.bytes.is_empty()).ok_or_else(not_encoded)
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
-        if encoded.bytes.is_empty() {
-            let why = Reason::new(ReasonCode::Other, "the batch could not be encoded");
-            return Judgement::Unavailable { why, retry_after: None };
-        }
         let mut head = self.sink.head(attempt);
         if let Some(encoding) = self.compression.content_encoding() {
             head.headers.push(("content-encoding", encoding.to_owned()));
@@ -137,4 +132,9 @@ impl Sink for HttpDestination {
         let answer = self.exchange(head, Bytes::from(body)).await?;
         self.sink.confirmed(tokens, &answer)
     }
+}
+
+/// The job that encodes a batch has died.
+pub(crate) fn not_encoded() -> Reason {
+    Reason::new(ReasonCode::Other, "the batch could not be encoded: please report this")
 }

@@ -160,7 +160,7 @@ impl Lane {
         let duties = Owed::open(share, &self.stats, &indices, parcel.memory_bytes() as u64);
         let items = wanted.iter().zip(duties).filter_map(|(&(slot, _), owed)| {
             let event = Event::new(parcel, slot)?;
-            Some(Item { event, owed: owed? })
+            Some(Item::new(event, owed?))
         });
         // A lane that has ended drops the items, and they stay owed.
         let _ = self.commands.send(Command::Take(items.collect()));
@@ -183,11 +183,19 @@ impl Lane {
     }
 
     /// Waits until the lane accepts, and takes one of the few places for reading a log file again.
+    ///
+    /// `None` once the lane has ended.
     pub async fn admit_pass(&self) -> Option<SemaphorePermit<'_>> {
         let mut state = self.health.watch();
         loop {
-            state.wait_for(LaneState::is_open).await.ok()?;
+            tokio::select! {
+                () = self.commands.closed() => return None,
+                open = state.wait_for(LaneState::is_open) => drop(open.ok()?),
+            }
             let permit = self.passes.acquire().await.ok()?;
+            if !self.is_running() {
+                return None;
+            }
             if self.health.state().is_open() {
                 return Some(permit);
             }

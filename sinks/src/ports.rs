@@ -95,6 +95,12 @@ pub trait Files: Send + Sync {
     /// Those of the system.
     async fn mend(&self, path: &Path) -> io::Result<u64>;
 
+    /// Cuts a file to its first `len` bytes, durably; nothing where there is no such file.
+    ///
+    /// # Errors
+    /// Those of the system.
+    async fn cut(&self, path: &Path, len: u64) -> io::Result<()>;
+
     /// The files below `folder`, sorted.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ struct Scripted {
     delay: Mutex<Duration>,
     confirmed: Mutex<BTreeSet<u64>>,
     event_bytes_max: Option<usize>,
+    /// The id of an event that cannot be encoded.
+    poison: Mutex<Option<String>>,
 }
 
 impl Scripted {
@@ -33,6 +35,7 @@ impl Scripted {
             delay: Mutex::default(),
             confirmed: Mutex::default(),
             event_bytes_max: None,
+            poison: Mutex::default(),
         })
     }
 
@@ -55,8 +58,13 @@ impl Sink for Scripted {
         self.event_bytes_max
     }
 
-    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Encoded {
-        Encoded { plain_len: events.iter().map(|event| event.bytes().len()).sum(), ..Encoded::default() }
+    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
+        let poison = self.poison.lock().unwrap().clone();
+        let id = |event: &Event| event.text(Field::EventId).unwrap().into_owned();
+        if events.iter().any(|event| poison.as_deref() == Some(id(event).as_str())) {
+            return Err(Reason::new(ReasonCode::Other, "cannot be encoded"));
+        }
+        Ok(Encoded { plain_len: events.iter().map(|event| event.bytes().len()).sum(), ..Encoded::default() })
     }
 
     async fn send(&self, events: &[Event], _encoded: &Encoded, attempt: &Attempt) -> Judgement {
@@ -530,6 +538,180 @@ async fn a_panic_of_a_destination_releases_the_batch_and_leaves_the_lane_running
     assert!(bench.ship(10).await);
     bench.lane.finish(Duration::from_secs(1), &SimulatedClock::new(0)).await;
     assert!(!bench.lane.is_running());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_cannot_be_encoded_is_found_like_a_refused_one() {
+    let bench = Bench::start(Scripted::new(all_good), config());
+    *bench.sink.poison.lock().unwrap() = Some("77".to_owned());
+    assert!(bench.ship(200).await);
+    assert_eq!(bench.dead(), ["77"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_witness_from_before_the_refusal_does_not_count() {
+    // The left half is taken; then the set-up breaks, and everything is refused.
+    let left_taken = Mutex::new(false);
+    let sink = Scripted::new(move |ids, _| {
+        let mut taken = left_taken.lock().unwrap();
+        if ids.len() == 500 && !*taken {
+            *taken = true;
+            return Judgement::all(ids.len(), &Verdict::Delivered);
+        }
+        Judgement::Refused(reason())
+    });
+    let bench = Bench::start(sink, config());
+    bench.offer(1000);
+    bench.shuts().await;
+    assert!(bench.dead().is_empty(), "{:?}", bench.dead());
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_safe_shape_that_is_refused_for_everything_is_the_set_up_s_fault() {
+    let sink = Scripted::new(|ids, _| Judgement::all(ids.len(), &Verdict::Reshape(reason())));
+    let bench = Bench::start(sink, config());
+    bench.offer(100);
+    bench.shuts().await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(bench.dead().is_empty());
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.ship(100).await);
+    assert!(bench.dead().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_needs_the_safe_shape_opens_the_lane() {
+    let bench = Bench::start(
+        Scripted::new(|_, _| Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"))),
+        config(),
+    );
+    bench.offer(1);
+    bench.shuts().await;
+    bench.sink.now(|ids, attempt| {
+        let verdict = match attempt.shape {
+            Shape::Normal => Verdict::Reshape(reason()),
+            Shape::Safe => Verdict::Delivered,
+        };
+        Judgement::all(ids.len(), &verdict)
+    });
+    assert!(bench.share.idle().await.is_closed());
+    assert!(bench.lane.health().state().is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_ask_each_endpoint_in_turn() {
+    let down = |_: &[String], _: &Attempt| Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
+    let bench = Bench::start(Scripted::new(down), config());
+    bench.offer(20);
+    bench.shuts().await;
+    // Of two endpoints, one is back.
+    bench.sink.now(|ids, attempt| match attempt.number % 2 {
+        1 => Judgement::all(ids.len(), &Verdict::Delivered),
+        _ => Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401")),
+    });
+    assert!(bench.lane.admit_pass().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_holds_only_bad_events_lets_fresh_ones_in() {
+    let bad = |ids: &[String], _: &Attempt| match ids.iter().all(|id| id.parse::<u32>().unwrap() < 8) {
+        true => Judgement::Denied(Reason::new(ReasonCode::Misconfigured, "no such index")),
+        false => Judgement::all(ids.len(), &Verdict::Delivered),
+    };
+    let bench = Bench::start(Scripted::new(bad), config());
+    bench.offer(8);
+    bench.shuts().await;
+    let fresh = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(50..60)));
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for parcel in parcels(60) {
+            bench.lane.offer(&parcel, &fresh);
+        }
+        if bench.lane.health().state().is_open() {
+            return;
+        }
+    }
+    panic!("the lane stays shut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_dies_is_followed_by_another() {
+    let turn = Mutex::new(0);
+    let sink = Scripted::new(move |ids, _| {
+        let mut turn = turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *turn += 1;
+        match *turn {
+            1 => Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401")),
+            2 => panic!("deliberate"),
+            _ => Judgement::all(ids.len(), &Verdict::Delivered),
+        }
+    });
+    let bench = Bench::start(sink, config());
+    bench.offer(20);
+    bench.shuts().await;
+    assert!(bench.lane.admit_pass().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_lane_does_not_probe_with_an_event_over_the_limit() {
+    let mut sink = Scripted::new(|_, _| Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401")));
+    Arc::get_mut(&mut sink).unwrap().event_bytes_max = Some("{\"eventID\":\"9\"}".len());
+    let bench = Bench::start(sink, config());
+    bench.offer(10);
+    bench.shuts().await;
+    // The eleventh is too long; it comes while the lane is shut.
+    let long = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(10..11)));
+    for parcel in parcels(11) {
+        bench.lane.offer(&parcel, &long);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(!bench.times_sent().contains_key("10"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn confirmations_of_all_channels_are_asked_for() {
+    let number = Mutex::new(0);
+    let sink = Scripted::new(move |ids, _| {
+        *number.lock().unwrap() += 1;
+        let pending = |(at, _): (usize, &String)| {
+            let channel = if at % 2 == 0 { "a" } else { "b" };
+            Verdict::Pending(Token { channel: channel.to_owned(), id: at as u64 % 2 })
+        };
+        Judgement::Each(ids.iter().enumerate().map(pending).collect())
+    });
+    sink.confirmed.lock().unwrap().extend([0, 1]);
+    let bench = Bench::start(sink, config());
+    assert!(bench.ship(10).await);
+    assert_eq!(bench.sink.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_confirmation_stays_within_the_lane_s_part_of_the_memory() {
+    let sink = Scripted::new(|ids, _| {
+        Judgement::all(ids.len(), &Verdict::Pending(Token { channel: "c".to_owned(), id: 1 }))
+    });
+    let mut small = config();
+    small.memory_part = 4000;
+    small.batch.events_max = 10;
+    let bench = Bench::start(sink, small);
+    bench.offer(2000);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let sent: usize = bench.sink.sends.lock().unwrap().iter().map(Vec::len).sum();
+    assert!(sent < 400, "{sent} events sent without a confirmation");
+    bench.lane.shed();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(bench.lane.stats().in_flight() <= sent as u64, "the queue was let go of");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_lane_admits_no_pass() {
+    let bench = Bench::start(Scripted::new(all_good), config());
+    bench.lane.finish(Duration::from_secs(1), &SimulatedClock::new(0)).await;
+    assert!(bench.lane.admit_pass().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

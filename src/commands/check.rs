@@ -225,11 +225,9 @@ async fn ask_sink(
                     &what,
                     &match exchange(transport, step).await {
                         Ok(answer) if (200..300).contains(&answer.status) => Finding::good("set up"),
-                        Ok(answer) => Finding::failed(redactor.clean(&format!(
-                            "HTTP {}: {}",
-                            answer.status,
-                            answer.excerpt()
-                        ))),
+                        Ok(answer) => {
+                            Finding::failed(format!("HTTP {}: {}", answer.status, answer.excerpt(redactor)))
+                        }
                         Err(why) => Finding::failed(redactor.clean(&why)),
                     },
                 );

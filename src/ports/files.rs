@@ -77,6 +77,19 @@ impl Files for LocalFiles {
         .await
     }
 
+    async fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => {
+                file.set_len(len)?;
+                file.sync_all()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
     async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let folder = folder.to_owned();
         blocking(move || {

@@ -33,8 +33,8 @@ impl Sink for Kept {
         event.bytes().len()
     }
 
-    async fn encode(&self, _events: &Arc<[Event]>, _shape: Shape) -> Encoded {
-        Encoded::default()
+    async fn encode(&self, _events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
+        Ok(Encoded::default())
     }
 
     async fn send(&self, events: &[Event], _encoded: &Encoded, _attempt: &Attempt) -> Judgement {

@@ -158,8 +158,17 @@ impl Files for MemoryFiles {
         Ok(keep as u64)
     }
 
+    async fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        if let Some(file) = lock(&self.state).files.get_mut(path) {
+            file.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        }
+        Ok(())
+    }
+
     async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(self.names().into_iter().filter(|path| path.parent() == Some(folder)).collect())
+        let plain = |path: &Path| path.strip_prefix(".").unwrap_or(path).to_owned();
+        let is_in = |path: &PathBuf| plain(path).parent() == Some(plain(folder).as_path());
+        Ok(self.names().into_iter().filter(is_in).collect())
     }
 }
 

@@ -36,11 +36,12 @@ impl Sorted {
                 self.reasons.push(why);
                 self.reshape.push(item);
             }
-            Verdict::Reshape(why) | Verdict::Refused { why, named: true } => {
+            Verdict::Refused { why, named: true } => {
                 self.reasons.push(why.clone());
                 self.named.push((item, why));
             }
-            Verdict::Refused { why, named: false } => {
+            // Refused in the safe shape as well, the fault may be the destination's: it does not take our own fields.
+            Verdict::Reshape(why) | Verdict::Refused { why, named: false } => {
                 self.reasons.push(why.clone());
                 self.suspects.push((item, why));
                 return;

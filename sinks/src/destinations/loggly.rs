@@ -134,7 +134,7 @@ impl HttpSink for Loggly {
             _ => {
                 // A bad token has been answered 400, 401 and 403; a bad event has no answer of its own.
                 let status = if answer.status == 400 { 401 } else { answer.status };
-                let text = self.redactor.clean(&answer.excerpt());
+                let text = answer.excerpt(&self.redactor);
                 let judged =
                     by_status(&Answer { status, ..answer.clone() }, &text, "check `token` and `endpoint`");
                 with_status(judged, answer.status)

@@ -206,7 +206,7 @@ impl HttpSink for SplunkHec {
         let Ok(told) = serde_json::from_slice::<Told>(&answer.body) else {
             return match answer.status {
                 200..=299 => garbled(answer, "an answer without a code"),
-                _ => by_status(answer, &self.redactor.clean(&answer.excerpt()), REMEDY),
+                _ => by_status(answer, &answer.excerpt(&self.redactor), REMEDY),
             };
         };
         let turn = self.turn(attempt);
@@ -237,7 +237,7 @@ impl HttpSink for SplunkHec {
         }
         let acks = serde_json::from_slice::<Acks>(&answer.body).ok().filter(|_| answer.status == 200);
         let Some(Acks { acks }) = acks else {
-            let text = self.redactor.clean(&answer.excerpt());
+            let text = answer.excerpt(&self.redactor);
             let reason = match by_status(answer, &text, REMEDY) {
                 Judgement::Unavailable { why, .. }
                 | Judgement::Denied(why)

@@ -166,7 +166,7 @@ impl HttpSink for SumoLogic {
                 let why = Reason::new(ReasonCode::Unconfirmed, text).with_status(408);
                 Judgement::Unavailable { why, retry_after: super::retry_after(answer) }
             }
-            _ => by_status(answer, &self.redactor.clean(&answer.excerpt()), "check `url`"),
+            _ => by_status(answer, &answer.excerpt(&self.redactor), "check `url`"),
         }
     }
 }

@@ -1,33 +1,39 @@
 //! Waits for the confirmation of events that a destination has accepted but not yet stored.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::delivery::{Courier, Item};
+use crate::retry::{Delays, RetryConfig};
 use crate::settle::Outcome;
 use crate::{Reason, ReasonCode, Token};
 
-/// Between two questions.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two questions, growing from the first to the second: most acknowledgements come within seconds.
+const POLL_INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 impl Courier {
     /// Asks until all are confirmed or `timeout` has passed; gives back what never was.
     ///
     /// A confirmed token is not asked for again: the destination may have forgotten it once it said yes.
     pub(crate) async fn confirm(&self, mut pending: Vec<(Item, Token)>, timeout: Duration) -> Vec<Item> {
+        let [initial, max] = POLL_INTERVALS;
+        let mut delays = Delays::new(&RetryConfig { initial, max, give_up_after: timeout });
         let until = self.clock.monotonic() + timeout;
         loop {
-            let mut tokens: Vec<Token> = pending.iter().map(|(_, token)| token.clone()).collect();
-            tokens.dedup();
-            match self.sink.confirm(&tokens).await {
-                Ok(stored) if stored.len() == tokens.len() => {
-                    let yes: Vec<&Token> =
-                        tokens.iter().zip(&stored).filter(|(_, stored)| **stored).map(|(t, _)| t).collect();
-                    let (confirmed, open) = pending.into_iter().partition(|(_, token)| yes.contains(&token));
-                    pending = open;
-                    self.settle_confirmed(confirmed);
-                }
-                Ok(_) => self.observer.failure(&Reason::new(ReasonCode::Garbled, "short confirmation"), 0),
-                Err(why) => self.observer.failure(&why, 0),
+            let mut channels: BTreeMap<String, BTreeSet<Token>> = BTreeMap::new();
+            for (_, token) in &pending {
+                channels.entry(token.channel.clone()).or_default().insert(token.clone());
+            }
+            let mut stored = BTreeSet::new();
+            for tokens in channels.into_values() {
+                stored.extend(self.ask(tokens.into_iter().collect()).await);
+            }
+            let (confirmed, open): (Vec<_>, Vec<_>) =
+                pending.into_iter().partition(|(_, token)| stored.contains(token));
+            pending = open;
+            for (item, _) in confirmed {
+                self.observer.delivered(&item.event);
+                item.owed.settle(Outcome::Delivered);
             }
             if pending.is_empty() {
                 return Vec::new();
@@ -37,14 +43,24 @@ impl Courier {
                 self.observer.failure(&why, pending.len());
                 return pending.into_iter().map(|(item, _)| item).collect();
             }
-            self.clock.sleep(POLL_INTERVAL).await;
+            self.clock.sleep(delays.next(None, &*self.random)).await;
         }
     }
 
-    fn settle_confirmed(&self, confirmed: Vec<(Item, Token)>) {
-        for (item, _) in confirmed {
-            self.observer.delivered(&item.event);
-            item.owed.settle(Outcome::Delivered);
+    /// Which of the tokens of one channel are stored by now.
+    async fn ask(&self, tokens: Vec<Token>) -> Vec<Token> {
+        match self.sink.confirm(&tokens).await {
+            Ok(stored) if stored.len() == tokens.len() => {
+                tokens.into_iter().zip(stored).filter_map(|(token, stored)| stored.then_some(token)).collect()
+            }
+            Ok(_) => {
+                self.observer.failure(&Reason::new(ReasonCode::Garbled, "short confirmation"), 0);
+                Vec::new()
+            }
+            Err(why) => {
+                self.observer.failure(&why, 0);
+                Vec::new()
+            }
         }
     }
 }

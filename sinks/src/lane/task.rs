@@ -13,6 +13,9 @@ use crate::health::LaneState;
 use crate::retry::{Delays, RetryConfig};
 use crate::stats::LaneStats;
 
+/// An event that did not open the lane after so many probes gives its place to another.
+const PROBE_TRIES: u32 = 2;
+
 /// A shut lane is probed at least this often.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
@@ -21,13 +24,11 @@ struct Closed {
     items: Vec<Item>,
     /// Memory of log files that it keeps alive, at least roughly.
     bytes: u64,
-    /// See [`Courier::deliver`].
-    witness_mark: Option<u64>,
 }
 
 impl Closed {
     fn new(items: Vec<Item>, bytes: u64) -> Self {
-        Self { items, bytes, witness_mark: None }
+        Self { items, bytes }
     }
 }
 
@@ -44,9 +45,12 @@ pub(super) struct LaneTask {
     in_use: HashMap<Id, (u32, u64)>,
     free_slots: Vec<u32>,
     confirming: JoinSet<Vec<Item>>,
+    /// Bytes of what waits for its confirmation: held like what is being sent.
+    confirming_bytes: HashMap<Id, u64>,
     probes: VecDeque<Item>,
     probe_delays: Delays,
     probe_at: Option<Duration>,
+    probe_number: u32,
     successes: usize,
     slowed_at: Option<Duration>,
     finishing: bool,
@@ -68,9 +72,11 @@ impl LaneTask {
             in_use: HashMap::new(),
             free_slots: (0..slots).rev().collect(),
             confirming: JoinSet::new(),
+            confirming_bytes: HashMap::new(),
             probes: VecDeque::new(),
             probe_delays,
             probe_at: None,
+            probe_number: 0,
             successes: 0,
             slowed_at: None,
             finishing: false,
@@ -100,23 +106,31 @@ impl LaneTask {
                     Some(Command::Abandon) | None => return,
                 },
                 Some(ended) = self.sending.join_next_with_id() => self.sent(ended),
-                Some(left) = self.confirming.join_next() => {
-                    // A confirmation that died has released its events.
-                    if let Ok(left) = left
-                        && !left.is_empty()
-                    {
-                        self.queue.push_back(Closed::new(left, 0));
-                    }
-                }
+                Some(left) = self.confirming.join_next_with_id() => self.confirmed(left),
                 () = clock.sleep(wait) => self.timer(),
             }
         }
     }
 
     fn is_done(&self) -> bool {
-        let sent = self.sending.is_empty() && self.queue.is_empty() && self.open.is_empty();
-        // A shut lane has nobody to deliver to: what it holds is released.
-        sent && self.confirming.is_empty() || self.courier.health.state().is_shut() && self.sending.is_empty()
+        // A shut lane has nobody to deliver to: what it holds besides is released.
+        let nothing_to_send = self.queue.is_empty() && self.open.is_empty();
+        let idle = self.sending.is_empty() && self.confirming.is_empty();
+        idle && (nothing_to_send || self.courier.health.state().is_shut())
+    }
+
+    /// What was never confirmed is sent again; a lane that does not accept lets go of it.
+    fn confirmed(&mut self, left: Result<(Id, Vec<Item>), tokio::task::JoinError>) {
+        match left {
+            Ok((id, left)) => {
+                self.confirming_bytes.remove(&id);
+                if !left.is_empty() && self.courier.health.state().is_open() {
+                    self.queue.push_back(Closed::new(left, 0));
+                }
+            }
+            // A confirmation that died has released its events.
+            Err(error) => drop(self.confirming_bytes.remove(&error.id())),
+        }
     }
 
     fn now(&self) -> Duration {
@@ -185,9 +199,11 @@ impl LaneTask {
             return;
         }
         while self.sending.len() < self.courier.health.concurrency() {
-            let held: u64 = self.in_use.values().map(|&(_, bytes)| bytes).sum();
+            let sending: u64 = self.in_use.values().map(|&(_, bytes)| bytes).sum();
+            let confirming: u64 = self.confirming_bytes.values().sum();
+            let held = sending + confirming;
             let Some(next) = self.queue.front() else { return };
-            if !self.sending.is_empty() && held + next.bytes > self.config.memory_part {
+            if held > 0 && held + next.bytes > self.config.memory_part {
                 return;
             }
             let Some(slot) = self.free_slots.pop() else { return };
@@ -198,8 +214,7 @@ impl LaneTask {
 
     fn send(&mut self, batch: Closed, slot: u32) {
         let courier = Arc::clone(&self.courier);
-        let task =
-            self.sending.spawn(async move { courier.deliver(batch.items, slot, batch.witness_mark).await });
+        let task = self.sending.spawn(async move { courier.deliver(batch.items, slot).await });
         self.in_use.insert(task.id(), (slot, batch.bytes));
     }
 
@@ -209,22 +224,28 @@ impl LaneTask {
             // Its events were released when it died.
             Err(error) => (error.id(), None),
         };
-        if let Some((slot, _)) = self.in_use.remove(&id) {
-            self.free_slots.push(slot);
-        }
-        let Some(ended) = ended else { return };
+        let (slot, bytes) = self.in_use.remove(&id).unwrap_or_default();
+        self.free_slots.push(slot);
+        let is_shut = self.courier.health.state().is_shut();
+        let Some(ended) = ended else {
+            if is_shut {
+                self.schedule_probe(None);
+            }
+            return;
+        };
         self.adapt(&ended);
         if !ended.pending.is_empty() {
             let (courier, timeout) = (Arc::clone(&self.courier), self.config.ack_timeout);
-            self.confirming.spawn(async move { courier.confirm(ended.pending, timeout).await });
+            let task = self.confirming.spawn(async move { courier.confirm(ended.pending, timeout).await });
+            self.confirming_bytes.insert(task.id(), bytes);
         }
         match ended.shut {
-            Some(state) => self.shut(state, ended.probes),
+            Some(state) => self.shut(state, ended.probes, ended.retry_after),
             None => {
                 let back = ended.accepted || ended.answered;
-                self.probes.extend(ended.probes);
-                if self.courier.health.state().is_shut() {
-                    if back { self.reopen() } else { self.schedule_probe() }
+                self.keep_probes(ended.probes);
+                if is_shut {
+                    if back { self.reopen() } else { self.schedule_probe(None) }
                 }
             }
         }
@@ -254,25 +275,35 @@ impl LaneTask {
     }
 
     /// Stops accepting: keeps a few events to probe with and releases the others.
-    fn shut(&mut self, state: LaneState, probes: Vec<Item>) {
+    fn shut(&mut self, state: LaneState, probes: Vec<Item>, retry_after: Option<Duration>) {
         let was_shut = self.courier.health.state().is_shut();
         self.courier.health.set_state(state.clone());
         self.courier.observer.state(&state);
         let queued = self.queue.drain(..).flat_map(|closed| closed.items).chain(self.open.drain(..));
-        for item in probes.into_iter().chain(queued) {
-            if self.probes.len() < PROBES_MAX {
-                self.probes.push_back(item);
-            }
-        }
+        let held: Vec<Item> = probes.into_iter().chain(queued).collect();
         self.open_bytes = 0;
+        self.keep_probes(held);
         if !was_shut {
             self.probe_delays = probe_delays(&self.config.retry);
         }
-        self.schedule_probe();
+        self.schedule_probe(retry_after);
     }
 
-    fn schedule_probe(&mut self) {
-        self.probe_at = Some(self.now() + self.probe_delays.next(None, &*self.courier.random));
+    /// Adds events to probe with, as long as there is room; the others are released.
+    ///
+    /// One that did not open the lane twice makes room for a fresh one once half of the places are taken: a lane
+    /// must not stay shut because all that it holds is bad.
+    fn keep_probes(&mut self, items: Vec<Item>) {
+        for item in items {
+            let spent = item.probed >= PROBE_TRIES && self.probes.len() >= PROBES_MAX / 2;
+            if self.probes.len() < PROBES_MAX && !spent {
+                self.probes.push_back(item);
+            }
+        }
+    }
+
+    fn schedule_probe(&mut self, retry_after: Option<Duration>) {
+        self.probe_at = Some(self.now() + self.probe_delays.next(retry_after, &*self.courier.random));
     }
 
     /// Sends one of the events that a shut lane holds, each in turn.
@@ -282,12 +313,14 @@ impl LaneTask {
             return;
         }
         if !self.sending.is_empty() || self.probes.is_empty() {
-            self.schedule_probe();
+            self.schedule_probe(None);
             return;
         }
         let (Some(item), Some(slot)) = (self.probes.pop_front(), self.free_slots.pop()) else { return };
         let courier = Arc::clone(&self.courier);
-        let task = self.sending.spawn(async move { courier.probe(item, slot).await });
+        self.probe_number = self.probe_number.wrapping_add(1);
+        let number = self.probe_number;
+        let task = self.sending.spawn(async move { courier.probe(item, slot, number).await });
         self.in_use.insert(task.id(), (slot, 0));
     }
 
@@ -301,17 +334,19 @@ impl LaneTask {
             return;
         }
         // What was refused while nothing was taken gets another try; refused again, the probe is the witness.
-        let witness_mark = Some(self.courier.health.accepted().saturating_sub(1));
-        self.queue.push_front(Closed { items: held, bytes: 0, witness_mark });
+        self.queue.push_front(Closed::new(held, 0));
     }
 
     /// Lets go of queued batches until the lane holds half of its part, and accepts nothing until it does.
     fn shed(&mut self) {
-        if !self.courier.health.state().is_open() {
+        let state = self.courier.health.state();
+        if state.is_shut() {
             return;
         }
-        self.courier.health.set_state(LaneState::Congested);
-        self.courier.observer.state(&LaneState::Congested);
+        if state.is_open() {
+            self.courier.health.set_state(LaneState::Congested);
+            self.courier.observer.state(&LaneState::Congested);
+        }
         self.open.clear();
         self.open_bytes = 0;
         while self.stats.held_bytes() > self.config.memory_part / 2 && self.queue.pop_back().is_some() {}

@@ -102,7 +102,7 @@ impl Elasticsearch {
         let text = match serde_json::from_slice::<Failure>(&answer.body) {
             Ok(Failure { error: WholeFault::Told(fault) }) => fault.text(),
             Ok(Failure { error: WholeFault::Text(text) }) => text,
-            Err(_) => answer.excerpt(),
+            Err(_) => answer.excerpt(&self.redactor),
         };
         let text = self.redactor.clean(&text);
         let unknown_parameter =

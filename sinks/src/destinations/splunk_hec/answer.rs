@@ -89,7 +89,8 @@ impl SplunkHec {
                 return Judgement::TooLarge(why(ReasonCode::TooLarge, "larger than Splunk Cloud takes; "));
             }
         }
-        let refused = Verdict::Refused { why: why(ReasonCode::Invalid, ""), named: true };
+        // Where nothing before it was taken, the fault may be in all of them: then it needs a witness.
+        let refused = Verdict::Refused { why: why(ReasonCode::Invalid, ""), named: bad > 0 };
         let unread =
             Verdict::Retry(why(ReasonCode::Other, "not read, since an event before it was refused; "));
         let verdict = |at: usize| match at.cmp(&bad) {

@@ -24,7 +24,8 @@ impl Probe for SplunkHec {
     fn read(&self, step: usize, answer: &Answer) -> Finding {
         let told = serde_json::from_slice::<Told>(&answer.body).ok();
         let code = told.as_ref().map(|told| told.code);
-        let text = self.redactor.clean(&told.map_or_else(|| answer.excerpt(), |told| told.text));
+        let text =
+            self.redactor.clean(&told.map_or_else(|| answer.excerpt(&self.redactor), |told| told.text));
         let status = answer.status;
         match (step, status, code) {
             (0, 200, _) => Finding::good("the collector answers and is healthy"),

@@ -217,13 +217,14 @@ fn an_answer_that_is_not_the_collector_s_is_judged_by_its_status() {
     }
 }
 
-/// One letter an event: delivered, pending, refused by name, retried.
+/// One letter an event: delivered, pending, refused by name, suspect, retried.
 fn letters(judgement: &Judgement) -> String {
     let Judgement::Each(verdicts) = judgement else { panic!("{judgement:?}") };
     let letter = |verdict: &Verdict| match verdict {
         Verdict::Delivered => 'd',
         Verdict::Pending(_) => 'p',
         Verdict::Refused { named: true, .. } => 'x',
+        Verdict::Refused { named: false, .. } => 's',
         Verdict::Retry(_) => 'r',
         other => panic!("{other:?}"),
     };
@@ -234,7 +235,7 @@ fn letters(judgement: &Judgement) -> String {
 fn what_stands_before_an_invalid_event_is_stored_and_what_follows_was_not_read() {
     let sink = sink(json!({}));
     for code in [6, 12, 13, 15] {
-        for (bad, expected) in [(0, "xrrr"), (1, "dxrr"), (3, "dddx")] {
+        for (bad, expected) in [(0, "srrr"), (1, "dxrr"), (3, "dddx")] {
             let body = told(code, &format!(",\"invalid-event-number\":{bad}"));
             assert_eq!(letters(&judge(&*sink, 4, 400, &body)), expected, "{code} {bad}");
         }
@@ -253,9 +254,9 @@ fn an_invalid_first_event_of_a_large_request_means_that_it_is_too_large() {
     let judged = |events: &[Event], body: &str| sink.judge(events, &ATTEMPT, &answer(400, &[], body));
     assert!(matches!(judged(&large, &body), Judgement::TooLarge(why) if why.code == ReasonCode::TooLarge));
     let small = [Sample::new(RECORD).event()];
-    assert_eq!(letters(&judged(&small, &body)), "x");
+    assert_eq!(letters(&judged(&small, &body)), "s");
     // The other codes speak of the event itself.
-    assert_eq!(letters(&judged(&large, &told(15, ",\"invalid-event-number\":0"))), "x");
+    assert_eq!(letters(&judged(&large, &told(15, ",\"invalid-event-number\":0"))), "s");
 }
 
 #[test]
