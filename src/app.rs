@@ -114,7 +114,7 @@ impl App {
         let (finish, finished) = Stop::pair();
         let meters: Vec<Arc<SourceMeter>> =
             self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
-        let pages = self.serve_pages(meters.clone()).await?;
+        let pages = self.serve_pages(meters.clone(), &stop).await?;
         let mut running = Vec::new();
         for (source, meter) in self.config.sources.iter().zip(meters) {
             running.push(self.start_source(source, meter, &stop, &finished)?);
@@ -186,7 +186,7 @@ impl App {
         SourceMeter::new(name, self.sink_names(), Arc::clone(&self.metrics), Arc::clone(&self.plan.clock))
     }
 
-    async fn serve_pages(&self, sources: Vec<Arc<SourceMeter>>) -> anyhow::Result<Pages> {
+    async fn serve_pages(&self, sources: Vec<Arc<SourceMeter>>, stop: &Stop) -> anyhow::Result<Pages> {
         let listen = self.config.agent.listen;
         let server = Server::bind(listen).await.with_context(|| {
             format!("agent.listen: {listen} cannot be used: another agent may run here; choose another port")
@@ -209,7 +209,7 @@ impl App {
             token: self.config.agent.admin_token.clone(),
         };
         let serving = tokio::spawn(server.serve(admin));
-        let beating = tokio::spawn(beat(heartbeat, Arc::clone(&self.plan)));
+        let beating = tokio::spawn(beat(heartbeat, Arc::clone(&self.plan), stop.clone()));
         Ok(Pages { address, tasks: [serving, beating] })
     }
 
@@ -272,15 +272,22 @@ impl App {
 }
 
 /// Beats as long as every lane runs: one that died would owe its events for ever, and `/livez` has to tell.
-async fn beat(heartbeat: Heartbeat, plan: Arc<Plan>) {
+/// Once it is time to stop, lanes end as they should.
+async fn beat(heartbeat: Heartbeat, plan: Arc<Plan>, stop: Stop) {
+    let mut is_told = false;
     loop {
-        match plan.lanes.all().iter().find(|lane| !lane.is_running()) {
+        let dead = plan.lanes.all().iter().find(|lane| !lane.is_running());
+        match dead.filter(|_| !stop.is_asked()) {
             None => heartbeat.beat(),
-            Some(lane) => tracing::error!(
-                code = "lane_died",
-                sink = lane.config().name,
-                "the lane of a sink has died of a bug: restart the agent, and please report this"
-            ),
+            Some(lane) if !is_told => {
+                is_told = true;
+                tracing::error!(
+                    code = "lane_died",
+                    sink = lane.config().name,
+                    "the lane of a sink has died of a bug: restart the agent, and please report this"
+                );
+            }
+            Some(_) => {}
         }
         plan.clock.sleep(Duration::from_secs(1)).await;
     }

@@ -8,11 +8,14 @@ mod sample;
 mod ship;
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use sinks::ports::Clock as _;
 use tokio::sync::watch;
 
 use crate::cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
 use crate::config::{Config, ConfigSource, Machine, load};
+use crate::ports::SystemClock;
 use crate::sources::Stop;
 use crate::telemetry::init_logs;
 
@@ -84,6 +87,9 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// A supervisor may tell a process and its group: two signals within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Stops at SIGTERM or ctrl-C; at the second one the process ends at once.
 fn stop_at_signals() -> (watch::Sender<bool>, Stop) {
     let (ask, stop) = Stop::pair();
@@ -91,6 +97,7 @@ fn stop_at_signals() -> (watch::Sender<bool>, Stop) {
     tokio::spawn(async move {
         signal().await;
         let _ = asker.send(true);
+        SystemClock::default().sleep(SAME_SIGNAL).await;
         signal().await;
         complain("told to stop a second time: ending at once; what is not acknowledged comes again");
         std::process::exit(i32::from(EXIT_FAILED));

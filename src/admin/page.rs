@@ -14,7 +14,7 @@ th,td{text-align:left;vertical-align:top;padding:.35rem .8rem .35rem 0;border-bo
 th{font-weight:600;white-space:nowrap}td.n,th.n{text-align:right}\
 .state{font-weight:600;white-space:nowrap}.good{color:var(--good)}.fair{color:var(--fair)}.bad{color:var(--bad)}\
 .trouble td{border-bottom:1px solid var(--line);padding-left:1rem}tr.has-trouble td{border-bottom:0}\
-code{font-size:.9em;overflow-wrap:anywhere}";
+code{font-size:.9em;overflow-wrap:anywhere}td code{display:inline-block;min-width:9rem}";
 
 /// Text that stands in a document: markup in it is shown and not obeyed.
 struct Text<'a>(&'a str);
@@ -223,6 +223,7 @@ struct Ago(Option<u64>);
 impl Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Some(0) => f.write_str("just now"),
             Some(seconds) => write!(f, "{} ago", Span(seconds)),
             None => f.write_str("never"),
         }

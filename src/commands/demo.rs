@@ -40,9 +40,11 @@ struct Stage {
 pub async fn demo(options: &Demo) -> Result<u8, Failure> {
     let folder = DemoFolder::create(options.keep)?;
     let stage = Stage::set(options.seed).await.context("the stand-ins cannot start")?;
-    let text = config_text(&stage, options, folder.path());
+    let text = config_text(&stage, free_port(options.port)?, folder.path());
     let source = ConfigSource::Document { name: "demo".to_owned(), text };
-    let config = load(&source, &Machine::default()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let mut config = load(&source, &Machine::default()).map_err(|error| Failure::Usage(error.to_string()))?;
+    // Of secrets that stand in the document: these are the stand-ins'.
+    config.warnings.clear();
     init_logs(config.agent.log_format, config.agent.log_level);
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&["demo".to_owned()], &sinks));
@@ -197,7 +199,7 @@ fn introduce(stage: &Stage, listen: std::net::SocketAddr, folder: &Path) {
     say("\nctrl-C ends it.\n");
 }
 
-fn config_text(stage: &Stage, options: &Demo, folder: &Path) -> String {
+fn config_text(stage: &Stage, port: u16, folder: &Path) -> String {
     let path = |name: &str| folder.join(name).display().to_string().replace('\\', "/");
     let to = &stage.destinations;
     format!(
@@ -239,7 +241,6 @@ type = "file"
 path = "{dead_letters}"
 durable = true
 "#,
-        port = options.port,
         state = path("state"),
         aws = stage.aws.url(),
         queue = stage.aws.queue(QUEUE).url(),
@@ -252,6 +253,15 @@ durable = true
         sumo_logic = to.sumo_logic.source_url(),
         dead_letters = path("dead-letters.ndjson"),
     )
+}
+
+/// The port, or for 0 one that nobody listens on now: it is printed before the agent listens.
+fn free_port(port: u16) -> anyhow::Result<u16> {
+    if port != 0 {
+        return Ok(port);
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// The stand-in takes any credentials; the machine's own must not reach it.

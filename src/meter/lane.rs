@@ -1,12 +1,13 @@
 //! Turns what the lane of one sink reports into metrics and log lines.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sinks::ports::Clock;
 use sinks::{Event, LaneObserver, LaneState, Reason};
 
-use super::{Throttle, dead_letter_failed, millis, origin, seconds};
+use super::{LOG_INTERVAL, Throttle, dead_letter_failed, millis, origin, seconds, state_name};
 use crate::telemetry::{Metrics, SinkSeries};
 
 /// Observes the lane of one sink.
@@ -16,6 +17,15 @@ pub struct LaneMeter {
     series: SinkSeries,
     clock: Arc<dyn Clock>,
     throttle: Throttle,
+    said: Mutex<Said>,
+}
+
+/// What the log was last told of the lane's state.
+struct Said {
+    /// The last state that was logged.
+    state: &'static str,
+    /// When each was, on the monotonic clock.
+    at: BTreeMap<&'static str, Duration>,
 }
 
 impl LaneMeter {
@@ -23,7 +33,26 @@ impl LaneMeter {
     #[must_use]
     pub fn new(sink: &str, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
         let series = metrics.sink(sink);
-        Self { sink: sink.to_owned(), metrics, series, clock, throttle: Throttle::default() }
+        let said = Mutex::new(Said { state: state_name(&LaneState::Open), at: BTreeMap::new() });
+        Self { sink: sink.to_owned(), metrics, series, clock, throttle: Throttle::default(), said }
+    }
+
+    /// Whether the log should hear of the state: every probe that fails reports one, and congestion comes and goes.
+    fn is_news(&self, state: &LaneState) -> bool {
+        let (name, now) = (state_name(state), self.clock.monotonic());
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = said.state != name;
+        let is_due = said.at.get(name).is_none_or(|&at| now.saturating_sub(at) >= LOG_INTERVAL);
+        let is_news = match state {
+            LaneState::Open => is_other,
+            LaneState::Congested => is_due,
+            LaneState::Unavailable(_) | LaneState::Denied(_) => is_other || is_due,
+        };
+        if is_news {
+            said.state = name;
+            said.at.insert(name, now);
+        }
+        is_news
     }
 }
 
@@ -56,6 +85,9 @@ impl LaneObserver for LaneMeter {
     }
 
     fn state(&self, state: &LaneState) {
+        if !self.is_news(state) {
+            return;
+        }
         match state {
             LaneState::Open => {
                 tracing::info!(code = "sink_open", sink = self.sink, "the sink accepts events")
@@ -100,5 +132,27 @@ impl LaneObserver for LaneMeter {
 
     fn dead_letter_failed(&self, why: &std::io::Error) {
         dead_letter_failed(&self.metrics, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sinks::ReasonCode;
+    use testkit::ports::SimulatedClock;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_lasts_is_told_once_a_minute_and_flapping_congestion_too() {
+        let clock = Arc::new(SimulatedClock::new(0));
+        let meter = LaneMeter::new("search", Arc::new(Metrics::new(&[], &[])), clock.clone());
+        let denied = LaneState::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
+        let told = |state: &LaneState| meter.is_news(state);
+        assert_eq!([told(&LaneState::Open), told(&denied), told(&denied)], [false, true, false]);
+        clock.sleep(LOG_INTERVAL).await;
+        assert_eq!([told(&denied), told(&denied), told(&LaneState::Open)], [true, false, true]);
+        assert_eq!([told(&LaneState::Congested), told(&LaneState::Open)], [true, true]);
+        assert_eq!([told(&LaneState::Congested), told(&LaneState::Open)], [false, false]);
+        assert!(told(&denied), "another state is told at once");
     }
 }

@@ -87,6 +87,18 @@ def destinations_are_documented(path: Path, text: str) -> Iterator[str]:
             yield f"`{name}` has no section in docs/sinks.md"
 
 
+def log_codes_are_documented(path: Path, text: str) -> Iterator[str]:
+    """Each `code` of a log line has a row in docs/operations.md that says what to do."""
+    if path.suffix != ".rs" or ROOT / "src" not in path.parents:
+        return
+    rows = re.findall(r"^\|(.*?)\|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    code, *_ = text.partition("#[cfg(test)]")
+    for name in re.findall(r'code = "(\w+)"', code):
+        if name not in documented:
+            yield f"log code `{name}` has no row in docs/operations.md"
+
+
 RULES: list[Callable[[Path, str], Iterator[str]]] = [
     rust_files_open_with_a_sentence,
     rust_files_stay_small,
@@ -96,6 +108,7 @@ RULES: list[Callable[[Path, str], Iterator[str]]] = [
     links_lead_somewhere,
     the_architecture_page_is_short,
     destinations_are_documented,
+    log_codes_are_documented,
 ]
 
 SUFFIXES = (".rs", ".md", ".py", ".sh", ".toml", ".yml", ".yaml", ".json", "Makefile", "Dockerfile", ".ci/run")
