@@ -182,10 +182,15 @@ impl Courier {
                 ended.probes.push(item);
                 LaneState::Unavailable(why)
             }
-            Judgement::Denied(why) | Judgement::Refused(why) | Judgement::TooLarge(why) => {
+            Judgement::Denied(why) => {
                 self.failed(&why, 1);
                 ended.probes.push(item);
                 LaneState::Denied(why)
+            }
+            Judgement::Refused(why) | Judgement::TooLarge(why) => {
+                self.failed(&why, 1);
+                ended.probes.push(item);
+                suspected(&why)
             }
         };
         ended.shut = Some(state);
@@ -218,10 +223,7 @@ impl Courier {
         let why = progress.suspects.first().map(|(_, why)| why.clone());
         let why = why.unwrap_or_else(|| Reason::new(ReasonCode::Other, "refused"));
         let suspects = progress.suspects.drain(..).map(|(item, _)| item).collect();
-        let text = format!("no event is accepted, so the destination's set-up is suspected: {}", why.text);
-        let mut state = Reason::new(why.code, text);
-        state.status = why.status;
-        self.shut(LaneState::Denied(state), suspects, parts, progress)
+        self.shut(suspected(&why), suspects, parts, progress)
     }
 
     /// Ends a delivery, keeping a few events from all over the batch to probe with; the others are released.
@@ -410,6 +412,14 @@ impl Courier {
         }
         Ok(())
     }
+}
+
+/// The state of a lane where nothing was taken and no event is to blame.
+fn suspected(why: &Reason) -> LaneState {
+    let text = format!("no event is accepted, so the destination's set-up is suspected: {}", why.text);
+    let mut reason = Reason::new(ReasonCode::Misconfigured, text);
+    reason.status = why.status;
+    LaneState::Denied(reason)
 }
 
 /// The events of one answer by what becomes of them.
