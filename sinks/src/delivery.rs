@@ -173,7 +173,7 @@ impl Courier {
             Judgement::Denied(why) => LaneState::Denied(why),
             Judgement::Refused(why) | Judgement::TooLarge(why) => {
                 item.refuse(self.health.accepted(), true);
-                LaneState::Denied(why)
+                suspected(&why)
             }
         };
         if let LaneState::Unavailable(why) | LaneState::Denied(why) = &state {
@@ -191,7 +191,7 @@ impl Courier {
         let mut ended = progress.ended;
         let mut suspects = progress.suspects.into_iter();
         if let Some((item, why)) = suspects.next() {
-            ended.shut = Some(LaneState::Denied(why));
+            ended.shut = Some(suspected(&why));
             ended.probes.push(item);
         }
         match step {
@@ -236,10 +236,7 @@ impl Courier {
         let why = progress.suspects.first().map(|(_, why)| why.clone());
         let why = why.unwrap_or_else(|| Reason::new(ReasonCode::Other, "refused"));
         let suspects = progress.suspects.drain(..).map(|(item, _)| item).collect();
-        let text = format!("no event is accepted, so the destination's set-up is suspected: {}", why.text);
-        let mut state = Reason::new(why.code, text);
-        state.status = why.status;
-        self.shut(LaneState::Denied(state), suspects, parts, progress)
+        self.shut(suspected(&why), suspects, parts, progress)
     }
 
     /// Ends a delivery, keeping a few events from all over the batch to probe with; the others are released.
@@ -434,4 +431,12 @@ impl Courier {
         }
         Ok(())
     }
+}
+
+/// The state of a lane where nothing was taken and no event is to blame.
+fn suspected(why: &Reason) -> LaneState {
+    let text = format!("no event is accepted, so the destination's set-up is suspected: {}", why.text);
+    let mut reason = Reason::new(ReasonCode::Misconfigured, text);
+    reason.status = why.status;
+    LaneState::Denied(reason)
 }

@@ -13,7 +13,30 @@ use crate::bench::http_client;
 /// A running agent; dropping it kills it, and shows its log where the test fails.
 pub(crate) struct Agent {
     child: Child,
-    log: PathBuf,
+    log: Log,
+}
+
+/// The log of an agent; it may still grow.
+#[derive(Clone)]
+pub(crate) struct Log(PathBuf);
+
+impl Log {
+    /// Everything that was logged, as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.0).unwrap_or_default()).into_owned()
+    }
+
+    /// The lines; one that is being written is left out.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = self.text();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::from(line))).collect()
+    }
+
+    /// The lines with this code.
+    pub(crate) fn coded(&self, code: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["code"] == code).collect()
+    }
 }
 
 /// Lines of the log that a failing test shows.
@@ -38,24 +61,17 @@ impl Agent {
     pub(crate) fn start(mut command: Command, folder: &Path, name: &str) -> Self {
         let log = folder.join(name);
         let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn();
-        Self { child: child.unwrap(), log }
+        Self { child: child.unwrap(), log: Log(log) }
     }
 
-    /// Everything that it has logged, as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    /// Its log lines; one that is being written is left out.
-    pub(crate) fn lines(&self) -> Vec<Value> {
-        let text = self.text();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        whole.map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::from(line))).collect()
+    /// Its log, also for those who wait for something in it.
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
     }
 
     /// Its log lines with this code.
     pub(crate) fn coded(&self, code: &str) -> Vec<Value> {
-        self.lines().into_iter().filter(|line| line["code"] == code).collect()
+        self.log.coded(code)
     }
 
     /// Asks one of its own pages: the status of the answer, and its text.
@@ -124,10 +140,10 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let text = self.text();
+            let text = self.log.text();
             let lines: Vec<&str> = text.lines().collect();
             let shown = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-            let _ = writeln!(std::io::stderr(), "the end of {}:\n{shown}", self.log.display());
+            let _ = writeln!(std::io::stderr(), "the end of {}:\n{shown}", self.log.0.display());
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -172,10 +173,25 @@ impl Bench {
 
     /// Starts `trailship run` with a configuration.
     pub(crate) fn run(&self, config: &Config) -> Agent {
-        let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
-        fs::write(self.path("trailship.toml"), config.text(self)).unwrap();
+        self.run_text(&config.text(self))
+    }
+
+    /// Starts `trailship run` with a configuration's text.
+    pub(crate) fn run_text(&self, text: &str) -> Agent {
+        fs::write(self.path("trailship.toml"), text).unwrap();
+        self.run_command(self.command("run"))
+    }
+
+    /// The binary in the test's folder, with its first argument.
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = command(self.folder.path());
-        command.arg("run");
+        command.arg(name);
+        command
+    }
+
+    /// Starts a command; its log is `agent-1.log`, the next one's `agent-2.log`.
+    pub(crate) fn run_command(&self, command: Command) -> Agent {
+        let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         Agent::start(command, self.folder.path(), &format!("agent-{number}.log"))
     }
 

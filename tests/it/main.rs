@@ -5,8 +5,13 @@ mod agent;
 mod bench;
 mod config;
 
+mod configuration;
 mod crash;
+mod elasticsearch;
 mod full_run;
 mod isolation;
+mod loggly_sumo;
 mod odd_inputs;
+mod secrets;
 mod shutdown;
+mod splunk;

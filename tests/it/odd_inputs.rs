@@ -173,7 +173,7 @@ async fn odd_log_files_and_messages_have_their_outcome_and_stop_no_other() {
     let mut agent = bench.run(&config);
     bench.until(&mut agent, "all but two messages are gone", || bench.messages() == 2).await;
     assert_eq!(bench.aws.queue(QUEUE).counts().in_flight, 2, "what is left is not released early");
-    let lines = agent.lines();
+    let lines = agent.log().lines();
     for (key, end) in &inputs.cases {
         check_case(key, *end, &lines, &bench.letters());
     }

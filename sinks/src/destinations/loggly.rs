@@ -131,23 +131,12 @@ impl HttpSink for Loggly {
         match answer.status {
             200 if is_ok(answer) => Judgement::all(events.len(), &Verdict::Delivered),
             200 => garbled(answer, "the answer is not Loggly's"),
+            // A bad token has been answered 400 as well. Where it is that, no event is accepted, and the sink is denied.
             _ => {
-                // A bad token has been answered 400, 401 and 403; a bad event has no answer of its own.
-                let status = if answer.status == 400 { 401 } else { answer.status };
                 let text = answer.excerpt(&self.redactor);
-                let judged =
-                    by_status(&Answer { status, ..answer.clone() }, &text, "check `token` and `endpoint`");
-                with_status(judged, answer.status)
+                by_status(answer, &text, "check `token` and `endpoint`")
             }
         }
-    }
-}
-
-/// Puts the answer's own status into a denial.
-fn with_status(judgement: Judgement, status: u16) -> Judgement {
-    match judgement {
-        Judgement::Denied(why) => Judgement::Denied(why.with_status(status)),
-        other => other,
     }
 }
 

@@ -276,9 +276,13 @@ impl LaneTask {
 
     /// Stops accepting: keeps a few events to probe with and releases the others.
     fn shut(&mut self, state: LaneState, probes: Vec<Item>, retry_after: Option<Duration>) {
-        let was_shut = self.courier.health.state().is_shut();
-        self.courier.health.set_state(state.clone());
-        self.courier.observer.state(&state);
+        let before = self.courier.health.state();
+        let was_shut = before.is_shut();
+        // Every probe that fails comes through here: what is no news is not told again.
+        if before != state {
+            self.courier.health.set_state(state.clone());
+            self.courier.observer.state(&state);
+        }
         let queued = self.queue.drain(..).flat_map(|closed| closed.items).chain(self.open.drain(..));
         let held: Vec<Item> = probes.into_iter().chain(queued).collect();
         self.open_bytes = 0;

@@ -89,7 +89,7 @@ fn every_answer_has_its_judgement() {
         (200, r#"{"response":"error"}"#, "Unavailable", ReasonCode::Garbled),
         (202, r#"{"response":"ok"}"#, "Unavailable", ReasonCode::Garbled),
         (302, "", "Denied", ReasonCode::Misconfigured),
-        (400, "", "Denied", ReasonCode::Unauthorized),
+        (400, "", "Refused", ReasonCode::Invalid),
         (401, "", "Denied", ReasonCode::Unauthorized),
         (403, "Forbidden", "Denied", ReasonCode::Unauthorized),
         (404, "", "Denied", ReasonCode::Misconfigured),
