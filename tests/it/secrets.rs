@@ -1,11 +1,16 @@
 //! Whatever fails, and however much is logged, no secret shows.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
+use http::StatusCode;
 use testkit::destinations::{
     Auth, Destination, ElasticsearchOptions, Failure, LogglyOptions, Mode, SplunkHecOptions, SumoLogicOptions,
 };
 use testkit::generate::Generator;
+use testkit::http::{Handler, Request, Response, Server};
 
 use crate::agent::Agent;
 use crate::bench::{Bench, Setup};
@@ -33,6 +38,24 @@ fn config() -> Config {
     let lines = "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry = { initial = \"20ms\", max = \"100ms\" }";
     let config = HTTP_SINKS.iter().fold(Config::new(), |config, sink| config.sink(*sink, lines));
     config.agent("log_level = \"trace\"\nshutdown_grace = \"4s\"")
+}
+
+/// What [`Echo`] answers with, in turn.
+const STATUSES: [u16; 8] = [400, 401, 404, 302, 413, 418, 500, 200];
+
+/// A destination that repeats in its answer what it was sent, as proxies do on their error pages.
+#[derive(Default)]
+struct Echo(AtomicUsize);
+
+impl Handler for Echo {
+    fn handle(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
+        let number = self.0.fetch_add(1, Ordering::Relaxed);
+        let status = StatusCode::from_u16(STATUSES[number % STATUSES.len()]).unwrap();
+        let credentials = request.header("authorization").unwrap_or_default();
+        let text = format!("{} is not served to {credentials}", request.path);
+        let answer = Response::text(status, "text/plain", text);
+        Box::pin(async move { answer.with_header("location", &format!("http://localhost{}", request.path)) })
+    }
 }
 
 #[track_caller]
@@ -98,12 +121,13 @@ async fn no_secret_shows_in_logs_pages_and_dead_letters_whatever_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_shows_where_nobody_listens_or_the_address_is_wrong() {
+async fn no_secret_shows_where_nobody_listens_the_address_is_wrong_or_the_answer_repeats_the_request() {
     let bench = Bench::start_with(setup()).await;
     let config = config();
+    let echo = Server::start(0, Arc::new(Echo::default())).await.unwrap();
     bench.issue_all(&mut Generator::new(82), [5; 3]).await;
     // Nothing listens on port 1, and no name ends in `.invalid`.
-    for nowhere in ["http://127.0.0.1:1", "https://nowhere.invalid"] {
+    for nowhere in ["http://127.0.0.1:1", "https://nowhere.invalid", &echo.url()] {
         let mut text = config.text(&bench);
         for destination in HTTP_SINKS.iter().filter_map(|sink| bench.destination(*sink)) {
             text = text.replace(&destination.url, nowhere);
@@ -113,7 +137,8 @@ async fn no_secret_shows_where_nobody_listens_or_the_address_is_wrong() {
             let lines = agent.coded("sink_failing");
             HTTP_SINKS.iter().all(|sink| lines.iter().any(|line| line["sink"] == sink.name()))
         };
-        while !failed(&agent) {
+        // The one that answers is asked for every kind of answer that it has.
+        while !failed(&agent) || nowhere == echo.url() && echo.requests() < 20 * STATUSES.len() as u64 {
             assert!(agent.runs(), "the agent has ended");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
