@@ -12,6 +12,10 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How often it is looked whether a lane has opened.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A shut lane with fewer events than this may owe its state to them alone: it is brought others. It takes at least
+/// as many.
+const PROBES_MIN: u64 = 8;
+
 /// The lanes of all sinks, in the order of the configuration.
 pub struct Lanes {
     lanes: Vec<Arc<Lane>>,
@@ -55,12 +59,14 @@ impl Lanes {
         }
     }
 
-    /// Whether new log files are of any use: some lane accepts, or is shut with nothing left to probe with.
+    /// Whether new log files are of any use: some lane accepts, or is shut and has room for more to probe with.
+    /// One probe is not enough: the event may be at fault, and only another can show that.
     ///
     /// While none does, notifications are better off on their queue, where they cost nothing.
     #[must_use]
     pub fn want_log_files(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.health().state().is_shut() || lane.stats().in_flight() == 0)
+        let wants = |lane: &Lane| !lane.health().state().is_shut() || lane.stats().in_flight() < PROBES_MIN;
+        self.lanes.iter().any(|lane| wants(lane))
     }
 
     /// Waits until [`want_log_files`](Self::want_log_files).

@@ -15,7 +15,7 @@ use sinks::{LaneState, Made, Reason, Via};
 use crate::sources::leases::LeaseObserver;
 use crate::telemetry::{Metrics, SourceSeries};
 use crate::worker::fetch::FetchError;
-use crate::worker::{JobEnd, JobObserver, PassError, PassObserver};
+use crate::worker::{JobEnd, JobObserver, PassError, PassObserver, Remains};
 
 pub use lane::LaneMeter;
 pub use refresh::refresh;
@@ -362,14 +362,15 @@ impl JobObserver for SourceMeter {
         );
     }
 
-    fn dead_lettered(&self, name: &str, from: u64, why: &Reason) {
+    fn dead_lettered(&self, name: &str, from: u64, why: &Reason, remains: Remains) {
         tracing::error!(
             code = "log_file_dead_lettered",
             source = self.source,
             log_file = name,
             from_record = from,
             why = why.text,
-            "the rest of the log file cannot be read; it is named in the dead letters and stays in its bucket"
+            whole_in_letter = remains == Remains::InLetter,
+            "the rest of the log file cannot be read; the dead letters name it, and hold it where it came in a message"
         );
     }
 

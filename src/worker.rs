@@ -2,9 +2,13 @@
 
 pub mod fetch;
 mod job;
+mod owed;
 mod pass;
+mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use job::{JobEnd, JobObserver, LogFileJob, Owed, Plan};
+pub use job::LogFileJob;
+pub use owed::Owed;
 pub use pass::{PassError, PassObserver, ReadSettings};
+pub use plan::{JobEnd, JobObserver, Plan, Remains};

@@ -23,7 +23,7 @@ pub struct Letter {
     pub v: u32,
     pub time: String,
     pub agent_version: String,
-    /// `read` for a log file that cannot be read; then there is no record.
+    /// `read` for a log file that cannot be read; then there is no record, unless it came inside its message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ pub struct Letter {
     pub event_time: Option<String>,
     pub account: Option<String>,
     pub region: Option<String>,
-    /// The event's bytes, where they are UTF-8.
+    /// The event's bytes, where they are UTF-8; at the stage `read`, all that the message held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
     /// The event's bytes in base64, where they are not.
@@ -60,11 +60,6 @@ impl Letter {
     #[must_use]
     pub fn of_event(sink: &str, sink_type: &str, event: &Event, why: &Reason, now: SystemTime) -> Self {
         let text = |field| event.text(field).map(std::borrow::Cow::into_owned);
-        let bytes = event.bytes();
-        let (record, record_base64) = match std::str::from_utf8(bytes) {
-            Ok(record) => (Some(record.to_owned()), None),
-            Err(_) => (None, Some(base64::engine::general_purpose::STANDARD.encode(bytes))),
-        };
         Self {
             sink: Some(sink.to_owned()),
             sink_type: Some(sink_type.to_owned()),
@@ -73,10 +68,7 @@ impl Letter {
             event_time: text(Field::EventTime),
             account: text(Field::RecipientAccountId),
             region: text(Field::AwsRegion),
-            record,
-            record_base64,
-            record_sha256: Some(hex(&Sha256::digest(bytes))),
-            ..Self::of(event.file(), why, now)
+            ..Self::of(event.file(), why, now).with_document(event.bytes())
         }
     }
 
@@ -85,6 +77,16 @@ impl Letter {
     pub fn of_log_file(file: &LogFile, from: u64, attempts: u32, why: &Reason, now: SystemTime) -> Self {
         let stage = Some("read".to_owned());
         Self { stage, record_index: from, attempts, ..Self::of(file, why, now) }
+    }
+
+    /// The same with bytes that are kept nowhere else, as text or in base64.
+    #[must_use]
+    pub fn with_document(self, bytes: &[u8]) -> Self {
+        let (record, record_base64) = match std::str::from_utf8(bytes) {
+            Ok(record) => (Some(record.to_owned()), None),
+            Err(_) => (None, Some(base64::engine::general_purpose::STANDARD.encode(bytes))),
+        };
+        Self { record, record_base64, record_sha256: Some(hex(&Sha256::digest(bytes))), ..self }
     }
 
     fn of(file: &LogFile, why: &Reason, now: SystemTime) -> Self {

@@ -59,13 +59,21 @@ struct ShareLedger {
     total: Option<u64>,
 }
 
-/// What a share says once no event of it is with the lane any more.
+impl ShareLedger {
+    fn account(&self) -> Account {
+        Account { settled: self.settled.clone(), total: self.total, open: self.open }
+    }
+}
+
+/// How a share stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The events with a final outcome.
     pub settled: RangeSet,
     /// How many events there are, where a reader has seen the end.
     pub total: Option<u64>,
+    /// Events that the lane holds.
+    pub open: u64,
 }
 
 impl Account {
@@ -73,6 +81,12 @@ impl Account {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.total.is_some_and(|total| self.settled.covers(total))
+    }
+
+    /// Whether no event has been settled, and none can be by what the lane holds.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.open == 0 && self.settled.count() == 0
     }
 }
 
@@ -120,8 +134,7 @@ impl Share {
     /// What is settled at the moment.
     #[must_use]
     pub fn account(&self) -> Account {
-        let ledger = self.lock();
-        Account { settled: ledger.settled.clone(), total: ledger.total }
+        self.lock().account()
     }
 
     /// Whether the event at `index` still needs an outcome.
@@ -140,7 +153,7 @@ impl Share {
             {
                 let ledger = self.lock();
                 if ledger.open == 0 {
-                    return Account { settled: ledger.settled.clone(), total: ledger.total };
+                    return ledger.account();
                 }
             }
             changed.await;

@@ -59,6 +59,11 @@ pub trait Fetch: Send + Sync {
     /// # Errors
     /// By what the caller does about it.
     async fn open(&self, from: u64, pinned: &Version) -> Result<Opened, FetchError>;
+
+    /// All of it, where it is kept nowhere else.
+    fn document(&self) -> Option<&Bytes> {
+        None
+    }
 }
 
 /// An object in S3.
@@ -199,6 +204,10 @@ impl Fetch for Inline {
         let rest = self.document.slice(start..);
         let len = Some(rest.len() as u64);
         Ok(Opened { stream: Box::new(InlineStream { rest: Some(rest) }), version: Version::default(), len })
+    }
+
+    fn document(&self) -> Option<&Bytes> {
+        Some(&self.document)
     }
 }
 

@@ -1,115 +1,23 @@
 //! The life of one log file: read it, wait for its shares, read it again for what is still owed.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cloudtrail::{ContentKind, LogFileEnd, ReadError};
-use sinks::ports::{Clock, Compute, Random};
-use sinks::{
-    Account, DeadLetterStore, Delays, Lane, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share,
-};
+use cloudtrail::{LogFileEnd, ReadError};
+use futures_util::future::join_all;
+use sinks::{Account, Delays, Lane, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share, Via};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};
-use super::pass::{Pass, PassError, PassObserver, ReadSettings, Target};
-use crate::lanes::Lanes;
+use super::pass::{Pass, PassError, Target};
+use super::plan::{JobEnd, JobObserver, Plan, Remains};
 
 /// Reads of a log file until it is given up, where the source does not say.
 const READS_MAX: u32 = 5;
 
-/// How a log file ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobEnd {
-    /// Every event has its outcome at every required sink.
-    Done {
-        /// Events in the log file.
-        events: u64,
-        /// What was in it.
-        content: ContentKind,
-    },
-    /// It could not be read to its end; the rest is in the dead letters, durably.
-    DeadLettered,
-    /// It is not done, and its notification has to stay.
-    Kept(String),
-}
-
-/// What jobs share.
-pub struct Plan {
-    /// How log files are read.
-    pub settings: ReadSettings,
-    /// Where events go.
-    pub lanes: Arc<Lanes>,
-    /// Where it is computed.
-    pub compute: Arc<dyn Compute>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Jitter.
-    pub random: Arc<dyn Random>,
-    /// For what cannot be read.
-    pub dead_letters: Arc<dyn DeadLetterStore>,
-    /// Which sinks hold the notification until they have everything, by position.
-    pub required: Vec<bool>,
-    /// What is owed at the moment.
-    pub owed: Owed,
-}
-
-/// Told how a log file fares.
-pub trait JobObserver: PassObserver {
-    /// A read failed; unless it was the last, it is tried again.
-    fn failed(&self, name: &str, error: &PassError, attempt: u32);
-    /// The rest of a log file went to the dead letters.
-    fn dead_lettered(&self, name: &str, from: u64, why: &Reason);
-    /// Dead letters cannot be stored.
-    fn dead_letter_failed(&self, error: &std::io::Error);
-    /// A sink that is not required did not get these events.
-    fn dropped(&self, lane: usize, events: u64);
-    /// The log file is read again for this sink.
-    fn again(&self, name: &str, lane: usize, owed: u64);
-}
-
-/// Log files of which a sink still owes events.
-#[derive(Debug)]
-pub struct Owed {
-    next: AtomicU64,
-    lanes: Vec<Mutex<BTreeMap<u64, Duration>>>,
-}
-
-impl Owed {
-    /// For so many lanes.
-    #[must_use]
-    pub fn new(lanes: usize) -> Self {
-        Self { next: AtomicU64::new(0), lanes: (0..lanes).map(|_| Mutex::default()).collect() }
-    }
-
-    /// How many log files a lane owes, and since when the oldest (on the monotonic clock).
-    #[must_use]
-    pub fn of(&self, lane: usize) -> (usize, Option<Duration>) {
-        let Some(files) = self.lanes.get(lane) else { return (0, None) };
-        let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        (files.len(), files.values().min().copied())
-    }
-
-    fn enter(&self, lane: usize, since: Duration) -> Option<Entry<'_>> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let files = self.lanes.get(lane)?;
-        files.lock().unwrap_or_else(PoisonError::into_inner).insert(id, since);
-        Some(Entry { files, id })
-    }
-}
-
-/// One owed log file, until dropped.
-struct Entry<'a> {
-    files: &'a Mutex<BTreeMap<u64, Duration>>,
-    id: u64,
-}
-
-impl Drop for Entry<'_> {
-    fn drop(&mut self) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-    }
-}
+/// After a read that failed, how long lanes that are done with it wait for one that is not.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One log file to be shipped.
 pub struct LogFileJob {
@@ -117,17 +25,37 @@ pub struct LogFileJob {
     fetch: Arc<dyn Fetch>,
     file: LogFile,
     observer: Arc<dyn JobObserver>,
-    shares: Vec<(usize, Share)>,
+    claims: Vec<Claim>,
     version: Mutex<Version>,
-    failed_reads: AtomicU32,
+    /// Passes that have begun, and those that are under way.
+    passes: AtomicU32,
+    passing: AtomicU32,
+    /// How the log file itself ended, once that is known.
+    ending: Mutex<Option<JobEnd>>,
     unfinished: bool,
     reads_max: u32,
 }
 
+/// What one sink has coming of the log file.
+struct Claim {
+    lane: usize,
+    share: Share,
+    /// Reads for it in a row that found the log file broken, gone or changed.
+    bad_reads: AtomicU32,
+}
+
+impl Claim {
+    fn new(lane: usize, share: Share) -> Self {
+        Self { lane, share, bad_reads: AtomicU32::new(0) }
+    }
+}
+
 /// How reading went, with retries.
 enum Read {
-    Good(LogFileEnd),
-    DeadLettered,
+    /// To its end, or to where it was given up.
+    Over,
+    /// Not now; what is owed is read for each sink on its own, as its lane allows.
+    Later,
     Kept(String),
 }
 
@@ -141,15 +69,17 @@ impl LogFileJob {
         version: Version,
         observer: Arc<dyn JobObserver>,
     ) -> Self {
-        let shares = (0..plan.lanes.all().len()).map(|lane| (lane, Share::new())).collect();
+        let claims = (0..plan.lanes.all().len()).map(|lane| Claim::new(lane, Share::new())).collect();
         Self {
             plan: Arc::clone(plan),
             fetch,
             file,
             observer,
-            shares,
+            claims,
             version: Mutex::new(version),
-            failed_reads: AtomicU32::new(0),
+            passes: AtomicU32::new(0),
+            passing: AtomicU32::new(0),
+            ending: Mutex::new(None),
             unfinished: false,
             reads_max: READS_MAX,
         }
@@ -158,7 +88,7 @@ impl LogFileJob {
     /// The same, of which only one sink owes some events.
     #[must_use]
     pub fn owing(mut self, lane: usize, owed: &RangeSet) -> Self {
-        self.shares = vec![(lane, Share::owing(owed))];
+        self.claims = vec![Claim::new(lane, Share::owing(owed))];
         self
     }
 
@@ -180,7 +110,7 @@ impl LogFileJob {
     #[must_use]
     pub fn pinned(self, etag: &Option<String>) -> Self {
         if let Some(etag) = etag {
-            self.version.lock().unwrap_or_else(PoisonError::into_inner).etag = Some(etag.clone());
+            self.version().etag = Some(etag.clone());
         }
         self
     }
@@ -196,50 +126,47 @@ impl LogFileJob {
 
     /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that.
     pub async fn run(self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
-        let all: Vec<usize> = (0..self.shares.len()).collect();
+        let all: Vec<&Claim> = self.claims.iter().collect();
         let read = self.read(&all, false).await;
         drop(slot);
-        let end = match read {
-            Read::Good(end) => JobEnd::Done { events: end.events, content: end.content },
-            Read::DeadLettered => JobEnd::DeadLettered,
-            Read::Kept(why) => return JobEnd::Kept(why),
-        };
-        let closing = all.iter().map(|&share| self.close(share));
-        let kept = futures_util::future::join_all(closing).await.into_iter().find_map(Result::err);
-        kept.map_or(end, JobEnd::Kept)
+        if let Read::Kept(why) = read {
+            return JobEnd::Kept(why);
+        }
+        let is_required = |claim: &&Claim| self.plan.required.get(claim.lane).copied().unwrap_or(true);
+        let (required, optional): (Vec<&Claim>, Vec<&Claim>) = self.claims.iter().partition(is_required);
+        let closing = required.into_iter().map(|claim| self.close(claim));
+        if let Some(why) = join_all(closing).await.into_iter().find_map(Result::err) {
+            return JobEnd::Kept(why);
+        }
+        let end = self.ending().take();
+        let Some(end) = end else { return JobEnd::Kept("no sink takes it".to_owned()) };
+        optional.into_iter().for_each(|claim| self.let_go(claim));
+        end
     }
 
-    /// Waits until a share owes nothing, reading the log file again for it as often as its lane lets go.
-    async fn close(&self, position: usize) -> Result<(), String> {
-        let Some((index, share)) = self.shares.get(position) else { return Ok(()) };
-        let Some(lane) = self.plan.lanes.all().get(*index) else { return Ok(()) };
+    /// Waits until a sink owes nothing, reading the log file again for it as often as its lane lets go.
+    async fn close(&self, claim: &Claim) -> Result<(), String> {
+        let Some(lane) = self.plan.lanes.all().get(claim.lane) else { return Ok(()) };
         let mut delays = Delays::new(&self.plan.settings.retry);
         let mut entry = None;
-        let required = self.plan.required.get(*index).copied().unwrap_or(true);
         loop {
-            let mut account = idle_or_shut(share, lane).await;
-            if account.is_closed() {
-                return Ok(());
-            }
-            if !required {
-                self.observer.dropped(*index, owed_events(&account));
+            if idle_or_shut(&claim.share, lane).await.is_closed() {
                 return Ok(());
             }
             if entry.is_none() {
-                entry = self.plan.owed.enter(*index, self.plan.clock.monotonic());
+                entry = self.plan.owed.enter(claim.lane, self.plan.clock.monotonic());
             } else {
                 self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;
             }
             // A lane that is shut may hold an event of this log file to probe with.
-            account = share.idle().await;
+            let account = claim.share.idle().await;
             if account.is_closed() {
                 return Ok(());
             }
-            let owed = owed_events(&account);
             let permit = lane.admit_pass().await;
             let Some(permit) = permit else { return Err(format!("sink {} has ended", lane.config().name)) };
-            self.observer.again(&self.name(), *index, owed);
-            let read = self.read(&[position], true).await;
+            self.observer.again(&self.name(), claim.lane, owed_events(&account));
+            let read = self.read(&[claim], true).await;
             drop(permit);
             if let Read::Kept(why) = read {
                 return Err(why);
@@ -247,54 +174,106 @@ impl LogFileJob {
         }
     }
 
-    /// Reads the log file for the given shares, until it was read to its end or was given up.
-    async fn read(&self, positions: &[usize], patient: bool) -> Read {
+    /// Counts what a sink that is not required does not get. Its lane may hold events that it still delivers; the
+    /// job does not wait for them.
+    fn let_go(&self, claim: &Claim) {
+        let Some(lane) = self.plan.lanes.all().get(claim.lane).cloned() else { return };
+        let (share, number, observer) = (claim.share.clone(), claim.lane, Arc::clone(&self.observer));
+        tokio::spawn(async move {
+            let account = idle_or_shut(&share, &lane).await;
+            let dropped = owed_events(&account).saturating_sub(account.open);
+            observer.dropped(number, dropped);
+            // A shut lane may hold some to probe with.
+            let rest = owed_events(&share.idle().await);
+            observer.dropped(number, rest.saturating_sub(dropped));
+        });
+    }
+
+    /// Reads the log file for the given sinks, until it was read to its end or was given up. Patient, it reads for
+    /// a sink that others no longer wait for.
+    async fn read(&self, claims: &[&Claim], patient: bool) -> Read {
         let mut delays = Delays::new(&self.plan.settings.retry);
-        let mut positions = positions.to_vec();
+        let mut claims = claims.to_vec();
+        let mut unreachable = 0;
         loop {
-            let error = match self.pass(&positions, patient).await {
-                Ok(end) => {
-                    self.targets(&positions).iter().for_each(|target| target.share.ended(end.events));
-                    return Read::Good(end);
-                }
+            let error = match self.pass(&claims, patient).await {
+                Ok(end) => return self.read_well(&claims, &end),
                 Err(error) => error,
             };
-            if let PassError::Broken { from, .. } = &error
-                && self.shares.iter().all(|(_, share)| share.account().total == Some(*from))
-            {
-                // Its end was given up before; up to there it has been read well.
-                return Read::DeadLettered;
+            if self.was_given_up_at(&error) {
+                return Read::Over;
             }
-            let attempt = self.failed_reads.fetch_add(1, Ordering::Relaxed) + 1;
+            let attempt = if is_unreachable(&error) {
+                unreachable += 1;
+                unreachable
+            } else {
+                let reads = claims.iter().map(|claim| claim.bad_reads.fetch_add(1, Ordering::Relaxed) + 1);
+                reads.max().unwrap_or(1)
+            };
             self.observer.failed(&self.name(), &error, attempt);
             if attempt >= self.reads_max {
-                return self.give_up(&error, attempt).await;
-            }
-            if matches!(error, PassError::Fetch(FetchError::Changed(_))) && self.is_untouched() {
-                *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Version::default();
+                return self.give_up(&error, attempt, patient).await;
             }
             self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;
-            self.settle_down(&mut positions).await;
+            claims = self.settle_down(&claims).await;
+            if claims.is_empty() {
+                return Read::Later;
+            }
+            // Judged once nothing of the old object can settle any more: positions in the new one are others.
+            if matches!(error, PassError::Fetch(FetchError::Changed(_))) && self.is_untouched() {
+                *self.version() = Version::default();
+            }
         }
     }
 
-    /// Waits until the lanes have nothing left of the last pass: it must not be offered twice. A lane that is shut
-    /// may keep an event for as long as it likes, so it is left out; it is read for on its own once it opens.
-    async fn settle_down(&self, positions: &mut Vec<usize>) {
-        let is_shut = |position: &usize| {
-            self.targets(&[*position]).iter().any(|target| target.lane.health().state().is_shut())
-        };
-        if !positions.iter().all(is_shut) {
-            positions.retain(|position| !is_shut(position));
+    fn read_well(&self, claims: &[&Claim], end: &LogFileEnd) -> Read {
+        for claim in claims {
+            claim.bad_reads.store(0, Ordering::Relaxed);
+            claim.share.ended(end.events);
         }
-        for target in self.targets(positions) {
-            target.share.idle().await;
+        // Sinks that were left out know at least how much they owe.
+        for claim in self.claims.iter().filter(|claim| claim.share.account().total.is_none()) {
+            claim.share.ended(end.events);
+        }
+        self.ending().get_or_insert(JobEnd::Done { events: end.events, content: end.content });
+        Read::Over
+    }
+
+    /// Whether the end was given up before at just this place; up to there the log file has been read well.
+    fn was_given_up_at(&self, error: &PassError) -> bool {
+        let PassError::Broken { from, .. } = error else { return false };
+        self.claims.iter().all(|claim| claim.share.account().total == Some(*from))
+    }
+
+    /// Waits until lanes have nothing left of the last pass: it must not be offered twice. Gives those that the
+    /// next pass is for; the others are read for on their own, later. A lane that is shut is one of these: it may
+    /// keep an event for as long as it likes. So is one that takes much longer than another.
+    async fn settle_down<'a>(&self, claims: &[&'a Claim]) -> Vec<&'a Claim> {
+        let lanes = self.plan.lanes.all();
+        let is_shut =
+            |claim: &Claim| lanes.get(claim.lane).is_none_or(|lane| lane.health().state().is_shut());
+        loop {
+            let settling =
+                self.targets(claims).into_iter().map(|target| idle_or_shut(target.share, target.lane));
+            tokio::select! {
+                _ = join_all(settling) => {}
+                () = self.plan.clock.sleep(SETTLE_PATIENCE) => {}
+            }
+            let is_idle = |claim: &&&Claim| claim.share.account().open == 0;
+            let idle: Vec<&Claim> = claims.iter().filter(is_idle).copied().collect();
+            let accepting: Vec<&Claim> = idle.iter().filter(|claim| !is_shut(claim)).copied().collect();
+            if !accepting.is_empty() {
+                return accepting;
+            }
+            if claims.iter().all(|claim| is_shut(claim)) {
+                return idle;
+            }
         }
     }
 
-    async fn pass(&self, positions: &[usize], patient: bool) -> Result<LogFileEnd, PassError> {
-        let targets = self.targets(positions);
-        let pinned = self.version.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn pass(&self, claims: &[&Claim], patient: bool) -> Result<LogFileEnd, PassError> {
+        let targets = self.targets(claims);
+        let pinned = self.version().clone();
         let mut pass = Pass {
             fetch: &*self.fetch,
             settings: &self.plan.settings,
@@ -305,54 +284,86 @@ impl LogFileJob {
             observer: &*self.observer,
             targets: &targets,
             patient,
-            again: patient || self.failed_reads.load(Ordering::Relaxed) > 0,
-            pinned,
+            again: self.passes.fetch_add(1, Ordering::Relaxed) > 0,
+            pinned: pinned.clone(),
         };
+        self.passing.fetch_add(1, Ordering::Relaxed);
         let end = pass.run(&self.file).await;
-        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = pass.pinned;
+        self.passing.fetch_sub(1, Ordering::Relaxed);
+        let mut version = self.version();
+        // Another pass may have learnt it first.
+        if *version == pinned {
+            *version = pass.pinned;
+        }
         end
     }
 
-    fn targets(&self, positions: &[usize]) -> Vec<Target<'_>> {
-        let target = |&position: &usize| -> Option<Target<'_>> {
-            let (lane, share) = self.shares.get(position)?;
-            let lane: &Arc<Lane> = self.plan.lanes.all().get(*lane)?;
-            Some(Target { lane, share })
+    fn targets<'a>(&'a self, claims: &[&'a Claim]) -> Vec<Target<'a>> {
+        let target = |claim: &&'a Claim| -> Option<Target<'a>> {
+            let lane: &Arc<Lane> = self.plan.lanes.all().get(claim.lane)?;
+            Some(Target { lane, share: &claim.share })
         };
-        positions.iter().filter_map(target).collect()
+        claims.iter().filter_map(target).collect()
     }
 
+    /// Whether no sink has anything of the log file, nor can get it from a pass that has begun.
     fn is_untouched(&self) -> bool {
-        self.shares.iter().all(|(_, share)| share.account().settled.count() == 0)
+        self.passing.load(Ordering::Relaxed) == 0
+            && self.claims.iter().all(|claim| claim.share.account().is_untouched())
+    }
+
+    fn version(&self) -> MutexGuard<'_, Version> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ending(&self) -> MutexGuard<'_, Option<JobEnd>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What cannot be read goes to the dead letters; what must not be read keeps its notification.
-    async fn give_up(&self, error: &PassError, attempts: u32) -> Read {
+    async fn give_up(&self, error: &PassError, attempts: u32, patient: bool) -> Read {
         let (from, code, text) = match error {
             PassError::Broken { error, .. } if self.unfinished => return Read::Kept(broken(error)),
             PassError::Broken { error, from } => (*from, ReasonCode::Unreadable, broken(error)),
             PassError::Fetch(error @ (FetchError::NotFound(_) | FetchError::Changed(_))) => {
-                let gaps = self.shares.iter().map(|(_, share)| share.account().settled.first_gap());
+                let gaps = self.claims.iter().map(|claim| claim.share.account().settled.first_gap());
                 (gaps.min().unwrap_or(0), ReasonCode::Unreadable, error.to_string())
             }
+            // Given back, it would be shipped once more to those that have something of it.
+            PassError::Fetch(_) if self.is_held() && (patient || !self.is_untouched()) => return Read::Later,
             PassError::Fetch(error) => return Read::Kept(error.to_string()),
             PassError::Died => return Read::Kept("a worker died on it: please report this".to_owned()),
         };
         let why = Reason::new(code, text);
-        let file = LogFile {
-            version_id: self.version.lock().unwrap_or_else(PoisonError::into_inner).version_id.clone(),
-            ..self.file.clone()
-        };
-        let letter = Letter::of_log_file(&file, from, attempts, &why, self.plan.clock.now());
+        let (letter, remains) = self.letter(from, attempts, &why);
         if let Err(error) = self.plan.dead_letters.store(&[letter]).await {
             self.observer.dead_letter_failed(&error);
-            return Read::Kept(format!("dead letters cannot be stored: {error}"));
+            let later = patient && self.is_held();
+            let why = format!("dead letters cannot be stored: {error}");
+            return if later { Read::Later } else { Read::Kept(why) };
         }
-        self.observer.dead_lettered(&self.name(), from, &why);
-        for (_, share) in &self.shares {
-            share.settle_unread(from);
+        self.observer.dead_lettered(&self.name(), from, &why, remains);
+        for claim in &self.claims {
+            claim.share.settle_unread(from);
         }
-        Read::DeadLettered
+        *self.ending() = Some(JobEnd::DeadLettered);
+        Read::Over
+    }
+
+    fn letter(&self, from: u64, attempts: u32, why: &Reason) -> (Letter, Remains) {
+        let version_id = self.version().version_id.clone();
+        let file = LogFile { version_id, ..self.file.clone() };
+        let letter = Letter::of_log_file(&file, from, attempts, why, self.plan.clock.now());
+        match self.fetch.document() {
+            // With its message it is gone: there is no bucket to read it from again.
+            Some(document) => (letter.with_document(document), Remains::InLetter),
+            None => (letter, Remains::InPlace),
+        }
+    }
+
+    /// Whether a lease holds the message for as long as it takes.
+    fn is_held(&self) -> bool {
+        matches!(self.file.via, Via::Queue | Via::Inline | Via::Handoff)
     }
 }
 
@@ -363,6 +374,11 @@ async fn idle_or_shut(share: &Share, lane: &Lane) -> Account {
         account = share.idle() => account,
         _ = state.wait_for(LaneState::is_shut) => share.account(),
     }
+}
+
+/// Whether the bytes could not be had, whatever they are.
+fn is_unreachable(error: &PassError) -> bool {
+    matches!(error, PassError::Fetch(FetchError::Interrupted(_) | FetchError::Denied(_)))
 }
 
 fn broken(error: &ReadError) -> String {

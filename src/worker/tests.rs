@@ -16,8 +16,8 @@ use sinks::{
 use testkit::generate::{Generator, Oddity};
 use testkit::ports::{InlineCompute, MemoryDeadLetters, SeededRandom, SimulatedClock};
 
-use super::fetch::{Fetch, FetchError, Opened, Stream, Version};
-use super::{JobEnd, JobObserver, LogFileJob, Owed, PassError, PassObserver, Plan, ReadSettings};
+use super::fetch::{Fetch, FetchError, Inline, Opened, Stream, Version};
+use super::{JobEnd, JobObserver, LogFileJob, Owed, PassError, PassObserver, Plan, ReadSettings, Remains};
 use crate::lanes::Lanes;
 
 /// A destination that keeps what it is given, while it is open.
@@ -25,6 +25,8 @@ use crate::lanes::Lanes;
 struct Kept {
     ids: Mutex<Vec<String>>,
     denied: Mutex<bool>,
+    /// How long an answer takes.
+    slow: Mutex<Duration>,
 }
 
 #[async_trait]
@@ -38,6 +40,8 @@ impl Sink for Kept {
     }
 
     async fn send(&self, events: &[Event], _encoded: &Encoded, _attempt: &Attempt) -> Judgement {
+        let slow = *self.slow.lock().unwrap();
+        tokio::time::sleep(slow).await;
         if *self.denied.lock().unwrap() {
             return Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
         }
@@ -53,13 +57,18 @@ enum Turn {
     Whole,
     /// So many bytes, and then a reset.
     Reset(usize),
+    /// All but the last bytes, and then a reset.
+    ResetNearEnd,
     /// So many bytes, and then an end that comes too early.
     Short(usize),
     Fails(fn() -> FetchError),
+    /// From now on it is another object.
+    Replaced,
 }
 
 struct Object {
     bytes: Bytes,
+    replacement: Bytes,
     turns: Vec<Turn>,
     opened: Mutex<Vec<(u64, Version)>>,
 }
@@ -81,16 +90,22 @@ impl Fetch for Object {
             opened.push((from, pinned.clone()));
             opened.len() - 1
         };
-        let rest = self.bytes.slice(usize::try_from(from).unwrap()..);
+        let is_replaced = self.turns.iter().take(number + 1).any(|turn| matches!(turn, Turn::Replaced));
+        let (bytes, etag) = if is_replaced { (&self.replacement, "e2") } else { (&self.bytes, "e1") };
+        if pinned.etag.as_ref().is_some_and(|pinned| pinned != etag) {
+            return Err(FetchError::Changed("412".to_owned()));
+        }
+        let rest = bytes.slice(usize::try_from(from).unwrap()..);
         let len = Some(rest.len() as u64);
         let reset = || Err(FetchError::Interrupted("reset".to_owned()));
         let parts = match self.turns.get(number).unwrap_or(&Turn::Whole) {
-            Turn::Whole => vec![Ok(rest)],
+            Turn::Whole | Turn::Replaced => vec![Ok(rest)],
             Turn::Reset(bytes) => vec![Ok(rest.slice(..*bytes)), reset()],
+            Turn::ResetNearEnd => vec![Ok(rest.slice(..rest.len() - 100)), reset()],
             Turn::Short(bytes) => vec![Ok(rest.slice(..*bytes))],
             Turn::Fails(error) => return Err(error()),
         };
-        let version = Version { version_id: None, etag: Some("e1".to_owned()) };
+        let version = Version { version_id: None, etag: Some(etag.to_owned()) };
         Ok(Opened { stream: Box::new(Parts(parts.into_iter())), version, len })
     }
 }
@@ -114,7 +129,7 @@ impl JobObserver for Seen {
     fn failed(&self, _name: &str, _error: &PassError, _attempt: u32) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
-    fn dead_lettered(&self, _name: &str, _from: u64, _why: &Reason) {}
+    fn dead_lettered(&self, _name: &str, _from: u64, _why: &Reason, _remains: Remains) {}
     fn dead_letter_failed(&self, _error: &std::io::Error) {}
     fn dropped(&self, _lane: usize, events: u64) {
         self.dropped.fetch_add(u32::try_from(events).unwrap(), Ordering::Relaxed);
@@ -179,13 +194,18 @@ impl Bench {
             required: required.to_vec(),
             owed: Owed::new(2),
         };
-        let object = Object { bytes: file.gz.clone().into(), turns, opened: Mutex::default() };
+        let replacement = Generator::new(9).log_file(200).gz.into();
+        let object = Object { bytes: file.gz.clone().into(), replacement, turns, opened: Mutex::default() };
         Self { plan: Arc::new(plan), sinks, letters, seen: Arc::default(), object: Arc::new(object), file }
     }
 
     fn job(&self) -> LogFileJob {
+        self.job_of("trail", self.object.clone())
+    }
+
+    fn job_of(&self, bucket: &str, fetch: Arc<dyn Fetch>) -> LogFileJob {
         let file = LogFile {
-            bucket: "trail".to_owned(),
+            bucket: bucket.to_owned(),
             key: self.file.key.clone(),
             version_id: None,
             etag: None,
@@ -194,7 +214,7 @@ impl Bench {
             labels: Vec::new(),
             key_minute: None,
         };
-        LogFileJob::new(&self.plan, self.object.clone(), file, Version::default(), self.seen.clone())
+        LogFileJob::new(&self.plan, fetch, file, Version::default(), self.seen.clone())
     }
 
     /// Every event of the log file exactly once at every sink.
@@ -311,7 +331,115 @@ async fn a_sink_that_is_not_required_holds_no_notification() {
     *bench.sinks[1].denied.lock().unwrap() = true;
     assert_eq!(bench.job().run(None).await, done(300));
     bench.has_everything_once(0);
-    assert_eq!(bench.seen.dropped.load(Ordering::Relaxed), 300);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // All but those that the lane holds to probe with.
+    let dropped = bench.seen.dropped.load(Ordering::Relaxed);
+    let held = u32::try_from(bench.plan.lanes.all()[1].stats().in_flight()).unwrap();
+    assert_eq!((dropped + held, dropped > 0), (300, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_not_required_and_never_answers_holds_no_notification() {
+    let bench = Bench::new([true, false], vec![]);
+    *bench.sinks[1].slow.lock().unwrap() = Duration::from_secs(3600);
+    let job = tokio::time::timeout(Duration::from_secs(60), bench.job().run(None));
+    assert_eq!(job.await.unwrap(), done(300));
+    bench.has_everything_once(0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_replaced_while_its_events_are_under_way_keeps_its_positions() {
+    let bench = Bench::new([true, true], vec![Turn::ResetNearEnd, Turn::Replaced]);
+    for sink in &bench.sinks {
+        *sink.slow.lock().unwrap() = Duration::from_secs(3);
+    }
+    assert_eq!(bench.job().run(None).await, JobEnd::DeadLettered);
+    let letters = bench.letters.letters();
+    let ids = bench.sinks[0].ids.lock().unwrap().clone();
+    assert!(!ids.is_empty(), "events of the first object were under way");
+    assert_eq!((letters.len(), letters[0].record_index), (1, ids.len() as u64));
+    let old: Vec<_> = bench.file.issued.iter().filter_map(|issued| issued.event_id.clone()).collect();
+    assert!(ids.iter().all(|id| old.contains(id)), "nothing of the new object stands in for the old one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_replaced_before_anything_of_it_was_offered_is_read_from_its_start() {
+    let bench = Bench::new([true, true], vec![Turn::Reset(10), Turn::Replaced]);
+    assert_eq!(bench.job().run(None).await, done(200));
+    assert_eq!(bench.sinks[0].ids.lock().unwrap().len(), 200);
+    assert!(bench.letters.letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_read_goes_on_for_one_sink_while_another_never_answers() {
+    let denied: fn() -> FetchError = || FetchError::Denied("403".to_owned());
+    let bench = Bench::new([true, true], vec![Turn::ResetNearEnd, Turn::Fails(denied)]);
+    *bench.sinks[1].slow.lock().unwrap() = Duration::from_secs(200);
+    let job = tokio::spawn(bench.job().run(None));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    bench.has_everything_once(0);
+    *bench.sinks[1].slow.lock().unwrap() = Duration::ZERO;
+    assert_eq!(job.await.unwrap(), done(300));
+    bench.has_everything_once(0);
+    bench.has_everything_once(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_fails_while_a_log_file_is_parked_costs_time_and_nothing_else() {
+    let reset: fn() -> FetchError = || FetchError::Interrupted("503".to_owned());
+    let turns = std::iter::once(Turn::Whole).chain((0..100).map(|_| Turn::Fails(reset)));
+    let bench = Bench::new([true, true], turns.collect());
+    *bench.sinks[1].denied.lock().unwrap() = true;
+    let job = tokio::spawn(bench.job().run(None));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    *bench.sinks[1].denied.lock().unwrap() = false;
+    assert_eq!(job.await.unwrap(), done(300));
+    bench.has_everything_once(0);
+    bench.has_everything_once(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn interruptions_do_not_count_as_reads_of_a_broken_log_file() {
+    let denied: fn() -> FetchError = || FetchError::Denied("403".to_owned());
+    let (file, _) = Generator::new(3).odd_file(Oddity::TruncatedGzip);
+    let bench = Bench::with([true, true], (0..4).map(|_| Turn::Fails(denied)).collect(), file);
+    assert_eq!(bench.job().run(None).await, JobEnd::DeadLettered);
+    assert_eq!(bench.openings().len(), 4 + 5);
+    assert_eq!(bench.letters.letters()[0].attempts, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_inside_its_message_stands_in_the_dead_letter() {
+    let bench = Bench::new([true, true], vec![]);
+    let document = Bytes::from_static(b"{\"Records\":[{\"eventName\":\"A\"},no json]}");
+    let inline = Arc::new(Inline { document: document.clone() });
+    assert_eq!(bench.job_of("", inline).run(None).await, JobEnd::DeadLettered);
+    let letters = bench.letters.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].record.as_deref().map(str::as_bytes), Some(&document[..]));
+    // What is no text is in base64.
+    let inline = Arc::new(Inline { document: Bytes::from_static(b"\x1f\x8b\x08\xff") });
+    assert_eq!(bench.job_of("", inline).run(None).await, JobEnd::DeadLettered);
+    let letters = bench.letters.letters();
+    assert_eq!((letters[1].record.as_deref(), letters[1].record_base64.as_deref()), (None, Some("H4sI/w==")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shut_lane_with_one_event_is_brought_others() {
+    let bench = Bench::with([true, true], vec![], Generator::new(1).log_file(1));
+    for sink in &bench.sinks {
+        *sink.denied.lock().unwrap() = true;
+    }
+    let mut jobs = Vec::new();
+    for _ in 0..7 {
+        jobs.push(tokio::spawn(bench.job().run(None)));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(bench.plan.lanes.all()[0].health().state().is_shut());
+        assert!(bench.plan.lanes.want_log_files());
+    }
+    jobs.push(tokio::spawn(bench.job().run(None)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!bench.plan.lanes.want_log_files(), "eight are enough");
 }
 
 #[tokio::test(start_paused = true)]
