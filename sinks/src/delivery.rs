@@ -35,7 +35,8 @@ pub(crate) struct Item {
     pub(crate) refused_at: Option<u64>,
     /// Whether it was refused alone: then no later refusal of a batch says anything about it.
     refused_alone: bool,
-    /// How often a shut lane was probed with it.
+    /// How often a shut lane was probed with it and the destination did not take it; an answer that says nothing of
+    /// the event (no connection, bad credentials) does not count.
     pub(crate) probed: u32,
 }
 
@@ -147,8 +148,7 @@ impl Courier {
 
     /// Sends one event once, to find out whether a shut lane can open again; `number` counts the probes, so that
     /// each endpoint is asked in turn.
-    pub(crate) async fn probe(&self, mut item: Item, slot: u32, number: u32) -> Ended {
-        item.probed += 1;
+    pub(crate) async fn probe(&self, item: Item, slot: u32, number: u32) -> Ended {
         let (mut items, oversized) = self.without_oversized(vec![item]);
         let mut ended = Ended::default();
         let Some(mut item) = items.pop() else {
@@ -172,6 +172,7 @@ impl Courier {
             }
             Judgement::Denied(why) => LaneState::Denied(why),
             Judgement::Refused(why) | Judgement::TooLarge(why) => {
+                item.probed += 1;
                 item.refuse(self.health.accepted(), true);
                 suspected(&why)
             }
@@ -185,8 +186,9 @@ impl Courier {
     }
 
     /// What a destination that judged a probe for itself is worth.
-    async fn judge_probe(&self, item: Item, verdicts: Vec<Verdict>) -> Ended {
+    async fn judge_probe(&self, mut item: Item, verdicts: Vec<Verdict>) -> Ended {
         let mut progress = Progress::default();
+        item.probed += 1;
         let step = self.judge_each(self.part(vec![item], Shape::Normal), verdicts, &mut progress).await;
         let mut ended = progress.ended;
         let mut suspects = progress.suspects.into_iter();

@@ -617,7 +617,10 @@ async fn probes_ask_each_endpoint_in_turn() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_holds_only_bad_events_lets_fresh_ones_in() {
     let bad = |ids: &[String], _: &Attempt| match ids.iter().all(|id| id.parse::<u32>().unwrap() < 8) {
-        true => Judgement::Denied(Reason::new(ReasonCode::Misconfigured, "no such index")),
+        true => Judgement::all(
+            ids.len(),
+            &Verdict::Denied(Reason::new(ReasonCode::Misconfigured, "no such index")),
+        ),
         false => Judgement::all(ids.len(), &Verdict::Delivered),
     };
     let bench = Bench::start(Scripted::new(bad), config());

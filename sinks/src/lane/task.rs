@@ -295,7 +295,7 @@ impl LaneTask {
 
     /// Adds events to probe with, as long as there is room; the others are released.
     ///
-    /// One that did not open the lane twice makes room for a fresh one once half of the places are taken: a lane
+    /// One that was judged twice and did not open the lane makes room for a fresh one once half of the places are taken: a lane
     /// must not stay shut because all that it holds is bad.
     fn keep_probes(&mut self, items: Vec<Item>) {
         for item in items {
