@@ -65,8 +65,13 @@ const MAPPING_TYPES: &[&str] =
     &["document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"];
 
 /// Texts that speak of the document's structure under a type that does not.
-const MAPPING_TEXTS: &[&str] =
-    &["immense term", "bytes can be at most", "limit of total fields", "limit of mapping depth"];
+const MAPPING_TEXTS: &[&str] = &[
+    "immense term",
+    "bytes can be at most",
+    "limit of total fields",
+    "limit of mapping depth",
+    "maximum depth limit",
+];
 
 /// Types and texts that speak of the set-up, with the remedy.
 const SET_UP: &[(&str, &str)] = &[

@@ -220,6 +220,14 @@ fn item_table() -> Vec<(Value, (&'static str, Option<ReasonCode>))> {
         (error(400, "mapper_parsing_exception", "object mapping tried to parse"), ("reshape", Some(Mapping))),
         (error(400, "strict_dynamic_mapping_exception", "dynamic introduction"), ("reshape", Some(Mapping))),
         (error(400, illegal, "Document contains at least one immense term"), ("reshape", Some(Mapping))),
+        (
+            error(
+                400,
+                illegal,
+                "The provided [flattened] field [a] exceeds the maximum depth limit of [20].",
+            ),
+            ("reshape", Some(Mapping)),
+        ),
         (error(400, illegal, "Limit of total fields [1000] has been exceeded"), ("reshape", Some(Mapping))),
         // The event's own words, quoted by the destination, do not deny the lane.
         (error(400, "mapper_parsing_exception", "value: 'pipeline with id [x]'"), ("reshape", Some(Mapping))),
