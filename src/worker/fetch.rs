@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use bytes::Bytes;
-use tokio::io::AsyncReadExt as _;
+
+use crate::ports::LocalReader;
 
 /// Which version of the object is read; what goes on later has to be the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -211,34 +212,26 @@ impl Fetch for LocalFile {
                 _ => FetchError::Interrupted(text),
             }
         };
-        let mut file = tokio::fs::File::open(&self.path).await.map_err(judge)?;
-        let len = file.metadata().await.map_err(judge)?.len();
-        if from > 0 {
-            use tokio::io::AsyncSeekExt as _;
-            file.seek(std::io::SeekFrom::Start(from)).await.map_err(judge)?;
-        }
+        let (reader, len) = LocalReader::open(&self.path, from).await.map_err(judge)?;
         let name = self.path.display().to_string();
         Ok(Opened {
-            stream: Box::new(LocalStream { file, name }),
+            stream: Box::new(LocalStream { reader, name }),
             version: Version::default(),
-            len: Some(len.saturating_sub(from)),
+            len: Some(len),
         })
     }
 }
 
 struct LocalStream {
-    file: tokio::fs::File,
+    reader: LocalReader,
     name: String,
 }
 
 #[async_trait]
 impl Stream for LocalStream {
     async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        let mut part = vec![0; 64 * 1024];
-        let read = self.file.read(&mut part).await;
-        let len = read.map_err(|error| FetchError::Interrupted(format!("{}: {error}", self.name)))?;
-        part.truncate(len);
-        Ok((len > 0).then(|| part.into()))
+        let part = self.reader.next().await;
+        part.map_err(|error| FetchError::Interrupted(format!("{}: {error}", self.name)))
     }
 }
 
