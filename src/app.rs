@@ -14,14 +14,16 @@ use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, Heartbeat, Server};
 use crate::aws::Aws;
-use crate::config::{Config, DeadLetter, Source, SourceKind};
+use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::lanes::Lanes;
 use crate::meter::{LaneMeter, SourceMeter};
 use crate::objects::S3Bucket;
 use crate::ports::{LocalFiles, SystemClock, SystemRandom, Workers};
 use crate::sources::Stop;
+use crate::sources::admit::AllowedBucket;
 use crate::sources::directory::DirectorySource;
 use crate::sources::leases::Leases;
+use crate::sources::shipped::Shipped;
 use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
@@ -108,16 +110,17 @@ impl App {
     /// Runs all sources and the admin pages until `stop`, then ends within the configured grace.
     ///
     /// # Errors
-    /// If the pages' address cannot be bound, or a source cannot start.
+    /// If the pages' address cannot be bound, a source cannot start, or one has died.
     pub async fn run(&self, stop: Stop) -> anyhow::Result<()> {
         let _lock = self.lock_state()?;
+        let (ask, stopping) = Stop::pair();
         let (finish, finished) = Stop::pair();
         let meters: Vec<Arc<SourceMeter>> =
             self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
-        let pages = self.serve_pages(meters.clone(), &stop).await?;
+        let pages = self.serve_pages(meters.clone(), &stopping).await?;
         let mut running = Vec::new();
         for (source, meter) in self.config.sources.iter().zip(meters) {
-            running.push(self.start_source(source, meter, &stop, &finished)?);
+            running.push(self.start_source(source, meter, &stopping, &finished)?);
         }
         tracing::info!(
             code = "started",
@@ -127,10 +130,25 @@ impl App {
             status = %format!("http://{}/", pages.address),
             "shipping"
         );
-        stop.asked().await;
+        let dead = tokio::select! {
+            () = stop.asked() => None,
+            dead = self.dead_source(&running) => Some(dead),
+        };
+        let _ = ask.send(true);
         self.finish(&finish, running).await;
         pages.stop();
-        Ok(())
+        dead.map_or(Ok(()), |name| Err(anyhow!("sources.{name} has died of a bug: please report this")))
+    }
+
+    /// Waits for a source that ends though nobody asked it to. Without it the agent would look well and do nothing.
+    async fn dead_source(&self, running: &[tokio::task::JoinHandle<()>]) -> &str {
+        loop {
+            let mut sources = self.config.sources.iter().zip(running);
+            if let Some((source, _)) = sources.find(|(_, task)| task.is_finished()) {
+                return &source.name;
+            }
+            self.plan.clock.sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Keeps a second agent away from the state, where there is any.
@@ -218,6 +236,14 @@ impl App {
         self.config.sinks.iter().map(|sink| sink.name.clone()).collect()
     }
 
+    fn identity(&self, name: &str) -> anyhow::Result<&Arc<Aws>> {
+        self.identities.get(name).ok_or_else(|| anyhow!("no AWS identity `{name}`"))
+    }
+
+    fn allow(&self, rule: &Bucket) -> anyhow::Result<AllowedBucket> {
+        Ok(AllowedBucket { rule: rule.clone(), aws: Arc::clone(self.identity(&rule.aws)?) })
+    }
+
     fn start_source(
         &self,
         source: &Source,
@@ -228,14 +254,13 @@ impl App {
         let (stop, finished) = (stop.clone(), finished.clone());
         match &source.kind {
             SourceKind::Sqs(sqs) => {
-                let aws =
-                    self.identities.get(&sqs.aws).ok_or_else(|| anyhow!("no AWS identity `{}`", sqs.aws))?;
-                let client = aws.sqs(&sqs.queue_url, sqs.region.as_deref());
+                let client = self.identity(&sqs.aws)?.sqs(sqs.region.as_deref());
                 let leases = Leases::start(
                     client.clone(),
                     sqs.queue_url.clone(),
                     sqs.visibility_timeout,
                     Arc::clone(&self.plan.clock),
+                    Arc::clone(&self.plan.random),
                     meter.clone(),
                 );
                 let source = Arc::new(SqsSource {
@@ -244,10 +269,11 @@ impl App {
                     filter: source.filter.clone(),
                     labels: source.labels.clone(),
                     client,
-                    identities: self.identities.clone(),
+                    buckets: sqs.buckets.iter().map(|rule| self.allow(rule)).collect::<Result<_, _>>()?,
                     plan: Arc::clone(&self.plan),
                     meter,
                     leases,
+                    shipped: Shipped::default(),
                     slots: Arc::new(Semaphore::new(sqs.fetch_concurrency)),
                 });
                 Ok(tokio::spawn(source.run(stop, finished)))

@@ -71,27 +71,17 @@ impl Aws {
         clients.entry(region.clone()).or_insert_with(make).clone()
     }
 
-    /// A client for the queue at `url`: its region is the one in the URL, where it has one.
-    pub fn sqs(&self, url: &str, region: Option<&str>) -> aws_sdk_sqs::Client {
+    /// A client for SQS in `region`, or in the identity's own.
+    pub fn sqs(&self, region: Option<&str>) -> aws_sdk_sqs::Client {
         let mut config = aws_sdk_sqs::config::Builder::from(&self.base);
-        if let Some(region) = region.map(str::to_owned).or_else(|| queue_region(url)) {
-            config = config.region(Region::new(region));
+        if let Some(region) = region {
+            config = config.region(Region::new(region.to_owned()));
         }
         if let Some(endpoint) = &self.identity.endpoints.sqs {
             config = config.endpoint_url(endpoint);
         }
         aws_sdk_sqs::Client::from_conf(config.build())
     }
-}
-
-/// The region in a queue's URL: `https://sqs.eu-west-1.amazonaws.com/…`.
-fn queue_region(url: &str) -> Option<String> {
-    let host = url.split("://").nth(1)?.split('/').next()?;
-    let mut parts = host.split('.');
-    let service = parts.next()?;
-    let region = parts.next()?;
-    let aws = parts.next().is_some_and(|part| part == "amazonaws" || part == "api");
-    ((service == "sqs" || service == "sqs-fips") && aws).then(|| region.to_owned())
 }
 
 async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
@@ -155,19 +145,4 @@ fn http_client(proxy: Option<&str>) -> aws_sdk_sqs::config::SharedHttpClient {
         connector.set_connector_settings(settings.cloned());
         connector.build()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::queue_region;
-
-    #[test]
-    fn the_queue_s_region_is_read_from_its_url() {
-        assert_eq!(queue_region("https://sqs.eu-west-1.amazonaws.com/1/q").as_deref(), Some("eu-west-1"));
-        assert_eq!(
-            queue_region("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(),
-            Some("cn-north-1")
-        );
-        assert_eq!(queue_region("http://127.0.0.1:9324/000000000000/q"), None);
-    }
 }

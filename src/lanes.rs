@@ -51,11 +51,14 @@ impl Lanes {
     /// Waits for memory. While it is short, open batches close, and a lane that holds more than its part while
     /// another could go on lets go of what it has queued.
     pub async fn charge(&self, bytes: u64) -> Charge {
+        // One place in the queue all the while: a large chunk would otherwise wait for as long as small ones come.
+        let charge = self.budget.charge(bytes);
+        tokio::pin!(charge);
         loop {
-            if let Some(charge) = self.budget.charge(bytes, PATIENCE).await {
-                return charge;
+            tokio::select! {
+                charge = &mut charge => return charge,
+                () = self.clock.sleep(PATIENCE) => self.relieve(),
             }
-            self.relieve();
         }
     }
 
@@ -94,5 +97,31 @@ impl Lanes {
     pub async fn finish(&self, grace: Duration) {
         let ends = self.lanes.iter().map(|lane| lane.finish(grace, &*self.clock));
         futures_util::future::join_all(ends).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use testkit::ports::SimulatedClock;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_chunk_gets_its_memory_though_small_ones_keep_coming() {
+        let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(1_700_000_000));
+        let lanes = Arc::new(Lanes::new(Vec::new(), Budget::new(64 * 1024), clock));
+        for _ in 0..16 {
+            let lanes = Arc::clone(&lanes);
+            tokio::spawn(async move {
+                loop {
+                    let charge = lanes.charge(8 * 1024).await;
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    drop(charge);
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::timeout(Duration::from_secs(2), lanes.charge(60 * 1024)).await.unwrap();
     }
 }

@@ -88,6 +88,7 @@ pub struct SourceMeter {
     series: SourceSeries,
     clock: Arc<dyn Clock>,
     failing: Throttle,
+    undeleted: Throttle,
     standing: Mutex<Standing>,
     visible: AtomicU64,
     held: AtomicU64,
@@ -113,6 +114,7 @@ impl SourceMeter {
             series,
             clock,
             failing: Throttle::default(),
+            undeleted: Throttle::default(),
             standing: Mutex::default(),
             visible: AtomicU64::new(0),
             held: AtomicU64::new(0),
@@ -229,9 +231,13 @@ impl SourceMeter {
         lag.observe(seconds(millis(self.clock.now()).saturating_sub(sent_ms)));
     }
 
-    /// The lease of a message was lost before it was done: it may be delivered again.
-    pub fn acknowledged_late(&self) {
-        tracing::warn!(code = "lease_lost", source = self.source, "a message took longer than its lease");
+    /// The lease of a message was lost before it was done: it comes again, and may be delivered again.
+    pub fn lease_lost(&self) {
+        tracing::warn!(
+            code = "lease_lost",
+            source = self.source,
+            "the lease of a message ended before the message was done: it comes again"
+        );
     }
 
     /// Log files that a message says are gone.
@@ -397,11 +403,13 @@ impl LeaseObserver for SourceMeter {
 
     fn delete_failed(&self, error: &str) {
         self.metrics.counter("queue_delete_failures_total", &[&self.source]).inc();
-        tracing::warn!(
-            code = "message_not_deleted",
-            source = self.source,
-            error,
-            "a message that is done could not be deleted; it comes again"
-        );
+        if self.undeleted.lets_through(self.clock.monotonic()) {
+            tracing::warn!(
+                code = "message_not_deleted",
+                source = self.source,
+                error,
+                "a message that is done could not be deleted; it is tried again while its lease lasts"
+            );
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use sinks::ports::{Clock, Compute, Job, Random};
 
-pub use files::LocalFiles;
+pub use files::{LocalFiles, LocalReader, blocking};
 pub use transport::{HttpTransport, TransportSettings};
 
 /// The system's clocks.

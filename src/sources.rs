@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod directory;
 pub mod leases;
+pub mod shipped;
 pub mod sqs;
 
 use tokio::sync::watch;

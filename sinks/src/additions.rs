@@ -11,8 +11,9 @@ use crate::{LogFile, Parcel};
 
 /// Ids of one log file that are remembered to find two events with the same one.
 ///
-/// Three times what a log file of the greatest size that CloudTrail writes has; beyond, ids are taken as unique.
-const IDS_MAX: usize = 200_000;
+/// About what a log file of the greatest size that CloudTrail writes has; beyond, ids are taken as unique. This
+/// many fill a table of 1.1 MB, which each log file that is being read may have beside the memory budget.
+const IDS_MAX: usize = 57_344;
 
 /// Builds the parcels of one log file.
 #[derive(Debug)]

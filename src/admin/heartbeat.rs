@@ -1,4 +1,4 @@
-//! Whether the agent's main loop still moves.
+//! Whether the agent still lives: its lanes run, and its tasks get their turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sinks::ports::Clock;
 
-/// A sign of life: the main loop beats, `/livez` listens. Cheap to clone.
+/// A sign of life: what watches over the lanes beats, `/livez` listens. Cheap to clone.
 #[derive(Clone)]
 pub struct Heartbeat {
     clock: Arc<dyn Clock>,
@@ -15,7 +15,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A loop that is silent for longer is taken for dead; it should beat about once a second.
+    /// An agent that is silent for longer is taken for dead; it should beat about once a second.
     pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 
     /// Begins with a beat.
@@ -25,7 +25,7 @@ impl Heartbeat {
         heartbeat
     }
 
-    /// Says that the loop moves.
+    /// Says that all is well.
     pub fn beat(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }

@@ -75,7 +75,7 @@ pub fn transport_settings(http: &Http) -> TransportSettings {
         timeout: http.timeout,
         connect_timeout: http.connect_timeout,
         idle_max: http.idle_connection_max,
-        proxy: http.proxy.as_ref().map(|proxy| proxy.expose().to_owned()),
+        proxy: http.proxy.clone(),
         ca_file: http.tls.ca_file.clone(),
         identity: http.tls.cert_file.clone().zip(http.tls.key_file.clone()),
         server_name: http.tls.server_name.clone(),

@@ -104,7 +104,7 @@ async fn check_live(config: &Config, apply: bool, findings: &mut Findings) {
 
 async fn check_queue(source: &Source, sqs: &Sqs, aws: &Aws, findings: &mut Findings) {
     let about = format!("sources.{} queue", source.name);
-    let client = aws.sqs(&sqs.queue_url, sqs.region.as_deref());
+    let client = aws.sqs(sqs.region.as_deref());
     let asked =
         client.get_queue_attributes().queue_url(&sqs.queue_url).attribute_names(QueueAttributeName::All);
     let answer = match asked.send().await {

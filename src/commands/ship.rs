@@ -1,5 +1,6 @@
 //! `trailship ship`: log files from this machine, once, to the sinks of the configuration.
 
+use std::collections::HashSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +72,7 @@ pub async fn ship(cli: &Cli, options: &Ship) -> Result<u8, Failure> {
                     bar.set_position(tally.ended() as u64);
                     bar.set_message(format!("{} events", tally.events));
                 }
-                Some(Err(_)) => {}
+                Some(Err(error)) => complain(&format!("a job died: please report this: {error}")),
                 None => break,
             },
             () = stop.asked() => given_up = Some("told to stop".to_owned()),
@@ -123,9 +124,9 @@ fn report(tally: &Tally, open: &[PathBuf], given_up: Option<String>) -> u8 {
     }
     if let Some(why) = &given_up {
         complain(&format!("given up: {why}"));
-        for path in open {
-            complain(&format!("{}: not delivered to every sink; ship it again", path.display()));
-        }
+    }
+    for path in open {
+        complain(&format!("{}: not delivered to every sink; ship it again", path.display()));
     }
     say(&format!("{} events of {} log files shipped", tally.events, tally.done));
     let whole = tally.dead_lettered.is_empty() && tally.kept.is_empty() && open.is_empty();
@@ -143,7 +144,9 @@ fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             files.push(path.clone());
         }
     }
-    files.dedup();
+    // One file may be named twice, and in two ways.
+    let mut seen = HashSet::new();
+    files.retain(|path| seen.insert(std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
     if files.is_empty() {
         return Err("no log files (.json.gz, .json, .ndjson) in these folders".to_owned());
     }
@@ -162,4 +165,21 @@ fn progress_bar(files: usize) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_named_twice_is_shipped_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.json", "b.json"] {
+            std::fs::write(folder.path().join(name), "{}").unwrap();
+        }
+        let at = |name: &str| folder.path().join(name);
+        let found = find(&[at("b.json"), at("a.json"), at("./b.json"), folder.path().to_owned()]).unwrap();
+        assert_eq!(found, [at("b.json"), at("a.json")]);
+    }
 }

@@ -6,6 +6,7 @@ use super::de::Reader;
 use super::model::{SinkConfig, SinkKind};
 use super::problem::ConfigError;
 use super::tree::Node;
+use super::url;
 
 /// The keys of one destination, with their places; kept as written, since only the destination can read them.
 #[derive(Clone)]
@@ -60,9 +61,12 @@ impl SinkConfig {
     /// # Errors
     /// If a secret's file cannot be read any more: everything else was checked when the configuration was.
     pub fn build(&self, instance: u64) -> Result<Option<Built>, ConfigError> {
-        let SinkKind::Http(_, settings) = &self.kind else { return Ok(None) };
+        let SinkKind::Http(http, settings) = &self.kind else { return Ok(None) };
         let reader = Reader::default();
-        let built = settings.build(&reader, &self.type_name, &self.common(instance));
+        let mut built = settings.build(&reader, &self.type_name, &self.common(instance));
+        if let (Some(built), Some(proxy)) = (&mut built, &http.proxy) {
+            url::passwords(proxy.expose()).iter().for_each(|secret| built.redactor.add(secret));
+        }
         let problems = reader.into_problems();
         if problems.is_empty() { Ok(built) } else { Err(ConfigError { problems }) }
     }

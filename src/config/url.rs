@@ -39,6 +39,42 @@ pub(super) fn without_userinfo(url: &str) -> String {
     }
 }
 
+/// What must not be shown of a URL with a password: user and password together, and the password, as it stands there
+/// and as it is meant.
+pub(super) fn passwords(url: &str) -> Vec<String> {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    let userinfo = authority.and_then(|authority| authority.rsplit_once('@')).map(|(userinfo, _)| userinfo);
+    let Some((user, password)) = userinfo.and_then(|userinfo| userinfo.split_once(':')) else {
+        return Vec::new();
+    };
+    let meant = percent_decode(password);
+    vec![
+        format!("{user}:{password}"),
+        format!("{}:{meant}", percent_decode(user)),
+        password.to_owned(),
+        meant,
+    ]
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| byte == b'%') {
+            Some(code) => {
+                decoded.push(code);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                decoded.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +110,16 @@ mod tests {
             assert!(is_metadata_service(host), "{host}");
         }
         assert!(!is_metadata_service("10.0.0.1"));
+    }
+
+    #[test]
+    fn every_form_of_a_proxy_s_password_is_a_secret() {
+        let found = passwords("http://me:a%40b@proxy:3128/x");
+        assert_eq!(found, ["me:a%40b", "me:a@b", "a%40b", "a@b"]);
+        for without in ["http://proxy:3128", "http://me@proxy/x:y@z", "proxy", "http://proxy/a:b@c"] {
+            assert!(passwords(without).is_empty(), "{without}");
+        }
+        assert_eq!(percent_decode("100%"), "100%");
     }
 
     #[test]

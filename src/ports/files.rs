@@ -17,16 +17,16 @@ impl Files for LocalFiles {
     async fn append(&self, path: &Path, bytes: Bytes) -> io::Result<u64> {
         let path = path.to_owned();
         blocking(move || {
-            let is_new = !path.exists();
-            if is_new {
+            if !path.exists() {
                 create_folder(&path)?;
             }
             let mut file = private(OpenOptions::new().append(true).create(true)).open(&path)?;
-            file.write_all(&bytes)?;
-            file.sync_data()?;
-            if is_new {
+            // Before anything stands in it, and each time until it worked: later nobody would know that it did not.
+            if file.metadata()?.len() == 0 {
                 sync_folder(&path)?;
             }
+            file.write_all(&bytes)?;
+            file.sync_data()?;
             Ok(file.metadata()?.len())
         })
         .await
@@ -105,8 +105,56 @@ impl Files for LocalFiles {
     }
 }
 
+/// A local file that is read from its start to its end, a part at a time.
+pub struct LocalReader {
+    /// Away while a part is being read.
+    file: Option<File>,
+}
+
+impl LocalReader {
+    /// Bytes of a part.
+    const PART_BYTES: u64 = 64 * 1024;
+
+    /// Opens a file at the byte `from`, and says how many follow.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub async fn open(path: &Path, from: u64) -> io::Result<(Self, u64)> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut file = File::open(&path)?;
+            let len = file.metadata()?.len();
+            file.seek(SeekFrom::Start(from))?;
+            Ok((Self { file: Some(file) }, len.saturating_sub(from)))
+        })
+        .await
+    }
+
+    /// The next part; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the system. A call that was dropped half-way ends the reader.
+    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let file = self.file.take().ok_or_else(|| io::Error::other("the file is not open any more"))?;
+        let (file, part) = blocking(move || {
+            let mut part = Vec::new();
+            (&file).take(Self::PART_BYTES).read_to_end(&mut part)?;
+            Ok((file, part))
+        })
+        .await?;
+        self.file = Some(file);
+        Ok((!part.is_empty()).then(|| part.into()))
+    }
+}
+
+/// Does what has to wait for the file system where it keeps nobody else waiting.
+///
+/// # Errors
+/// Those of `work`, or that it died.
 #[allow(clippy::disallowed_methods, reason = "the one place where files are touched")]
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 

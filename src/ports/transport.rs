@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use sinks::ports::Transport;
-use sinks::{Answer, Head, Reason, ReasonCode};
+use sinks::{Answer, Head, Reason, ReasonCode, Secret};
 
 /// An answer longer than this is no answer.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -24,8 +24,8 @@ pub struct TransportSettings {
     pub connect_timeout: Duration,
     /// Idle connections are closed after this time.
     pub idle_max: Option<Duration>,
-    /// A proxy's URL; `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured without it.
-    pub proxy: Option<String>,
+    /// A proxy's URL, which may hold a password; `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured without it.
+    pub proxy: Option<Secret>,
     /// Trusted beside the system's certificates.
     pub ca_file: Option<PathBuf>,
     /// Client certificate and key, PEM.
@@ -73,7 +73,7 @@ impl HttpTransport {
             .tls_version_min(reqwest::tls::Version::TLS_1_2)
             .http1_only();
         if let Some(proxy) = &settings.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| "proxy: not a URL".to_owned())?;
+            let proxy = reqwest::Proxy::all(proxy.expose()).map_err(|_| "proxy: not a URL".to_owned())?;
             builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_env()));
         }
         if let Some(path) = &settings.ca_file {

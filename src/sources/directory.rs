@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use sinks::ports::{Clock, Files};
 use sinks::{LogFile, Via};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use super::Stop;
 use crate::config::{Directory, Filter};
 use crate::meter::SourceMeter;
+use crate::ports::blocking;
 use crate::worker::fetch::{LocalFile, Version};
 use crate::worker::{JobEnd, LogFileJob, Plan};
 
@@ -26,6 +27,12 @@ const BROKEN_AFTER: Duration = Duration::from_secs(60);
 
 /// After a failure, the file is tried again after this time.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Files that are shipped at once; most of them wait for their sinks.
+const JOBS_MAX: usize = 10_000;
+
+/// This many files that were removed from the folder may be remembered besides as many as lie there.
+const FORGET_MIN: usize = 10_000;
 
 /// A file as it was found. The same path with another length or time is a new file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,25 +61,29 @@ impl DirectorySource {
     /// Ships what is there and what comes until told to stop; then what has begun may go on until `finished`.
     pub async fn run(self: Arc<Self>, stop: Stop, finished: Stop) {
         let mut done = self.remembered().await;
-        let mut running: HashSet<Found> = HashSet::new();
+        let mut running = Running::default();
         let mut later: HashMap<Found, Duration> = HashMap::new();
-        let mut jobs: JoinSet<(Found, bool)> = JoinSet::new();
         while !stop.is_asked() {
             let now = self.plan.clock.monotonic();
-            for found in self.look() {
-                let waits = later.get(&found).is_some_and(|&at| now < at);
-                if done.contains(&found) || running.contains(&found) || waits || !self.is_settled(&found) {
+            let there = self.look().await;
+            for found in &there {
+                let waits = later.get(found).is_some_and(|&at| now < at);
+                if done.contains(found) || running.has(found) || waits || !self.is_settled(found) {
                     continue;
                 }
-                running.insert(found.clone());
-                jobs.spawn(Arc::clone(&self).ship(found));
+                if running.jobs.len() >= JOBS_MAX {
+                    break;
+                }
+                running.start(found, Arc::clone(&self).ship(found.clone()));
+            }
+            if done.len() + later.len() > 2 * there.len() + FORGET_MIN {
+                forget_others(&mut done, &mut later, there);
             }
             let pause = self.plan.clock.sleep(self.config.poll_interval);
             tokio::pin!(pause);
             loop {
                 tokio::select! {
-                    Some(Ok((found, is_done))) = jobs.join_next() => {
-                        running.remove(&found);
+                    Some((found, is_done)) = running.ended() => {
                         if is_done {
                             later.remove(&found);
                             done.insert(found);
@@ -86,12 +97,12 @@ impl DirectorySource {
             }
         }
         tokio::select! {
-            () = async { while jobs.join_next().await.is_some() {} } => {}
-            () = finished.asked() => jobs.abort_all(),
+            () = async { while running.jobs.join_next().await.is_some() {} } => {}
+            () = finished.asked() => running.jobs.abort_all(),
         }
     }
 
-    async fn ship(self: Arc<Self>, found: Found) -> (Found, bool) {
+    async fn ship(self: Arc<Self>, found: Found) -> bool {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         let is_done = self.ship_file(&found, slot).await;
         if is_done && let Err(error) = self.remember(&found).await {
@@ -103,7 +114,7 @@ impl DirectorySource {
                 "after a restart the file is shipped again: check `agent.state_dir`"
             );
         }
-        (found, is_done)
+        is_done
     }
 
     async fn ship_file(&self, found: &Found, slot: Option<tokio::sync::OwnedSemaphorePermit>) -> bool {
@@ -135,8 +146,8 @@ impl DirectorySource {
         now.saturating_sub(Duration::from_millis(found.modified))
     }
 
-    fn look(&self) -> Vec<Found> {
-        match log_files_in(&self.config.path) {
+    async fn look(&self) -> Vec<Found> {
+        match self.found().await {
             Ok(found) => {
                 self.meter.received();
                 found
@@ -148,6 +159,11 @@ impl DirectorySource {
         }
     }
 
+    async fn found(&self) -> std::io::Result<Vec<Found>> {
+        let path = self.config.path.clone();
+        blocking(move || log_files_in(&path)).await
+    }
+
     async fn remembered(&self) -> HashSet<Found> {
         // A torn last line is a file that is shipped once more.
         if let Err(error) = self.files.mend(&self.done_path).await {
@@ -157,9 +173,9 @@ impl DirectorySource {
         let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         let all: HashSet<Found> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
         // What is gone from the folder need not be remembered for ever.
-        let there = log_files_in(&self.config.path).map(|found| found.into_iter().collect::<HashSet<_>>());
         // A folder that cannot be read now may be back, with everything in it.
-        let Ok(there) = there else { return all };
+        let Ok(there) = self.found().await else { return all };
+        let there: HashSet<Found> = there.into_iter().collect();
         let kept: HashSet<Found> = all.iter().filter(|found| there.contains(found)).cloned().collect();
         if kept.len() < all.len() {
             let lines: Vec<u8> = kept.iter().flat_map(line).collect();
@@ -171,6 +187,51 @@ impl DirectorySource {
     async fn remember(&self, found: &Found) -> std::io::Result<()> {
         self.files.append(&self.done_path, line(found).into()).await.map(|_| ())
     }
+}
+
+/// Files that are being shipped.
+#[derive(Default)]
+struct Running {
+    jobs: JoinSet<bool>,
+    by_task: HashMap<Id, Found>,
+    files: HashSet<Found>,
+}
+
+impl Running {
+    fn has(&self, found: &Found) -> bool {
+        self.files.contains(found)
+    }
+
+    fn start(&mut self, found: &Found, job: impl Future<Output = bool> + Send + 'static) {
+        let task = self.jobs.spawn(job);
+        self.by_task.insert(task.id(), found.clone());
+        self.files.insert(found.clone());
+    }
+
+    /// The next that has ended, and whether it is done; `None` while none is being shipped. One that died is not done.
+    async fn ended(&mut self) -> Option<(Found, bool)> {
+        let (id, is_done) = match self.jobs.join_next_with_id().await? {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(code = "job_died", %error, "a file is tried again later: please report this");
+                (error.id(), false)
+            }
+        };
+        let found = self.by_task.remove(&id)?;
+        self.files.remove(&found);
+        Some((found, is_done))
+    }
+}
+
+/// Forgets files that are not in the folder any more.
+fn forget_others(done: &mut HashSet<Found>, later: &mut HashMap<Found, Duration>, there: Vec<Found>) {
+    if there.is_empty() {
+        // It may not be readable at the moment.
+        return;
+    }
+    let there: HashSet<Found> = there.into_iter().collect();
+    done.retain(|found| there.contains(found));
+    later.retain(|found, _| there.contains(found));
 }
 
 fn line(found: &Found) -> Vec<u8> {
@@ -250,4 +311,34 @@ impl Found {
 
 fn is_log_file_name(name: &str) -> bool {
     [".json", ".json.gz", ".ndjson", ".ndjson.gz", ".gz"].iter().any(|ending| name.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn found(name: &str) -> Found {
+        Found { path: name.into(), len: 1, modified: 1 }
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_job_died_is_tried_again() {
+        let mut running = Running::default();
+        running.start(&found("a"), async { panic!("deliberate") });
+        assert!(running.has(&found("a")));
+        assert_eq!(running.ended().await, Some((found("a"), false)));
+        assert!(!running.has(&found("a")));
+        assert_eq!(running.ended().await, None);
+    }
+
+    #[test]
+    fn files_that_are_gone_are_forgotten_unless_all_seem_gone() {
+        let mut done: HashSet<Found> = ["a", "b"].map(found).into();
+        let mut later = HashMap::from([(found("c"), Duration::ZERO)]);
+        forget_others(&mut done, &mut later, Vec::new());
+        assert_eq!((done.len(), later.len()), (2, 1));
+        forget_others(&mut done, &mut later, vec![found("b")]);
+        assert_eq!((done, later.len()), ([found("b")].into(), 0));
+    }
 }

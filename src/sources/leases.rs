@@ -1,31 +1,41 @@
 //! Leases: messages that the agent holds, from receipt to last outcome, and keeps from being delivered again.
 
+mod deletion;
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry};
-use sinks::ports::Clock;
-use tokio::sync::{Notify, mpsc, oneshot};
+use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
+use futures_util::StreamExt as _;
+use sinks::ports::{Clock, Random};
+use sinks::{Delays, RetryConfig};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::Stop;
+use deletion::{Deleted, Deletion};
 
 /// SQS takes this many entries in one request.
 const BATCH_MAX: usize = 10;
 
-/// SQS ends a lease 12 hours after receipt, whatever is asked for; before that it is let go of.
-/// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
-const LEASE_MAX: Duration = Duration::from_secs(11 * 3600 + 45 * 60);
+/// Requests that change leases at once: one that hangs must not let the others lapse.
+const CHANGES_MAX: usize = 32;
 
-/// How long deletions gather before they are sent together.
-const DELETE_DELAY: Duration = Duration::from_millis(50);
+/// SQS ends a lease 12 hours after receipt and refuses to extend it beyond; less what clocks may differ by.
+/// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
+const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 3600 - 10);
+
+/// Before that it is let go of.
+const LEASE_MAX: Duration = Duration::from_secs(11 * 3600 + 45 * 60);
 
 /// Told how leases fare.
 pub trait LeaseObserver: Send + Sync {
     /// Extensions by outcome: `extended`, `lost`, `failed`.
     fn extended(&self, outcome: &'static str, leases: u64);
-    /// A message could not be deleted; it will be delivered again.
+    /// A message could not be deleted; it is tried again while its lease lasts.
     fn delete_failed(&self, error: &str);
 }
 
@@ -35,6 +45,7 @@ pub struct Leases {
     queue_url: String,
     visibility: Duration,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     observer: Arc<dyn LeaseObserver>,
     next: AtomicU64,
     held: Mutex<HashMap<u64, Held>>,
@@ -44,49 +55,87 @@ pub struct Leases {
 
 struct Held {
     receipt: String,
-    received_at: Duration,
+    /// When the queue's clock may have started.
+    start: Duration,
     until: Duration,
     is_closing: bool,
-}
-
-struct Deletion {
-    receipt: String,
-    done: oneshot::Sender<bool>,
+    /// Whether it must not be given back before its time.
+    stays: bool,
+    /// Dropped with the entry, which tells the lease that it is lost.
+    _alive: watch::Sender<()>,
 }
 
 /// One held message. Dropped, it is neither extended nor deleted: the queue delivers it again.
 pub struct Lease {
     leases: Arc<Leases>,
     id: u64,
+    receipt: String,
+    alive: watch::Receiver<()>,
+    is_handed_back: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.lock().remove(&self.id);
-        self.leases.freed.notify_waiters();
+        if !self.is_handed_back {
+            self.leases.lock().remove(&self.id);
+            self.leases.freed.notify_waiters();
+        }
     }
 }
 
 impl Lease {
-    /// Deletes the message; true if the queue said so.
+    /// Deletes the message; true if the queue said so. What fails is tried again while the lease lasts.
     pub async fn delete(self) -> bool {
-        let closing = |held: &mut Held| {
-            held.is_closing = true;
-            held.receipt.clone()
-        };
-        let receipt = self.leases.lock().get_mut(&self.id).map(closing);
-        let Some(receipt) = receipt else { return false };
-        let (done, deleted) = oneshot::channel();
         // The lease is kept until the queue has answered: until then it may have to be extended.
-        let _ = self.leases.deletions.send(Deletion { receipt, done });
-        deleted.await.unwrap_or(false)
+        self.change(|held| held.is_closing = true);
+        let mut delays = Delays::new(&RetryConfig::default());
+        loop {
+            let (done, deleted) = oneshot::channel();
+            let _ = self.leases.deletions.send(Deletion { receipt: self.receipt.clone(), done });
+            match deleted.await {
+                Ok(Deleted::Yes) => return true,
+                Ok(Deleted::NotYet) if !self.is_lost() => {
+                    self.leases.clock.sleep(delays.next(None, &*self.leases.random)).await;
+                }
+                Ok(Deleted::NotYet | Deleted::Never) | Err(_) => return false,
+            }
+        }
     }
 
-    /// Whether the queue still counts the message as ours.
+    /// Leaves the message to the queue's own dead-letter policy: it is not given back before its time.
+    pub fn stay(&self) {
+        self.change(|held| held.stays = true);
+    }
+
+    /// Keeps the message until everything is given back, at a shutdown.
+    pub fn hand_back(mut self) {
+        self.is_handed_back = true;
+    }
+
+    /// Whether the queue does not count the message as ours any more.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         !self.leases.lock().contains_key(&self.id)
     }
+
+    /// Waits until the lease is lost.
+    pub async fn lost(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.leases.lock().get_mut(&self.id) {
+            change(held);
+        }
+    }
+}
+
+/// A new visibility of one message, from now on.
+struct Change {
+    id: u64,
+    receipt: String,
+    visibility: Duration,
 }
 
 impl Leases {
@@ -97,6 +146,7 @@ impl Leases {
         queue_url: String,
         visibility: Duration,
         clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
         observer: Arc<dyn LeaseObserver>,
     ) -> Arc<Self> {
         let (deletions, queue) = mpsc::unbounded_channel();
@@ -105,25 +155,39 @@ impl Leases {
             queue_url,
             visibility,
             clock,
+            random,
             observer,
             next: AtomicU64::new(0),
             held: Mutex::default(),
             deletions,
             freed: Notify::new(),
         });
-        tokio::spawn(delete_all(Arc::downgrade(&leases), queue));
+        tokio::spawn(deletion::delete_all(Arc::downgrade(&leases), queue));
         leases
+    }
+
+    /// Waits until the task that deletes has ended, which it does only of a bug.
+    pub async fn deleter_ended(&self) {
+        self.deletions.closed().await;
     }
 
     /// Holds a message that was asked for at `asked_at` and has just arrived.
     #[must_use]
     pub fn hold(self: &Arc<Self>, receipt: String, asked_at: Duration) -> Lease {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let received_at = self.clock.monotonic();
         // The queue's clock may have started as early as the request.
-        let until = asked_at.max(received_at.saturating_sub(self.visibility / 4)) + self.visibility;
-        self.lock().insert(id, Held { receipt, received_at, until, is_closing: false });
-        Lease { leases: Arc::clone(self), id }
+        let start = asked_at.max(self.clock.monotonic().saturating_sub(self.visibility / 4));
+        let (sender, alive) = watch::channel(());
+        let held = Held {
+            receipt: receipt.clone(),
+            start,
+            until: start + self.visibility,
+            is_closing: false,
+            stays: false,
+            _alive: sender,
+        };
+        self.lock().insert(id, held);
+        Lease { leases: Arc::clone(self), id, receipt, alive, is_handed_back: false }
     }
 
     /// How many of the messages held are only to be deleted yet.
@@ -162,47 +226,60 @@ impl Leases {
         }
     }
 
-    /// Extends every lease of which half has passed.
+    /// Extends every lease of which half has passed, and gives back those that have lasted as long as they may.
     pub async fn extend_due(&self) {
         let now = self.clock.monotonic();
-        let mut due = Vec::new();
-        {
-            let mut held = self.lock();
-            held.retain(|_, lease| now.saturating_sub(lease.received_at) < LEASE_MAX);
-            for (&id, lease) in held.iter() {
-                if lease.until.saturating_sub(now) < self.visibility / 2 {
-                    due.push((id, lease.receipt.clone()));
+        let (mut due, mut over) = (Vec::new(), Vec::new());
+        self.lock().retain(|&id, held| {
+            if now.saturating_sub(held.start) >= LEASE_MAX {
+                if !held.is_closing && !held.stays {
+                    over.push(Change { id, receipt: held.receipt.clone(), visibility: Duration::ZERO });
                 }
+                return false;
             }
-        }
-        for batch in due.chunks(BATCH_MAX) {
-            self.change(batch, self.visibility, true).await;
-        }
+            let until = (now + self.visibility).min(held.start + VISIBILITY_MAX);
+            let gains = until > held.until + Duration::from_secs(1);
+            if gains && held.until.saturating_sub(now) < self.visibility / 2 {
+                due.push(Change { id, receipt: held.receipt.clone(), visibility: until.saturating_sub(now) });
+            }
+            true
+        });
+        self.freed.notify_waiters();
+        tokio::join!(self.change_all(&due, true), self.change_all(&over, false));
     }
 
-    /// Hands back everything that is still held, so that another agent finds it at once.
+    /// Hands back everything that is still held and may be, so that another agent finds it at once.
     pub async fn release_all(&self) {
-        let held: Vec<(u64, String)> =
-            self.lock().iter().map(|(&id, held)| (id, held.receipt.clone())).collect();
-        for batch in held.chunks(BATCH_MAX) {
-            self.change(batch, Duration::ZERO, false).await;
-        }
+        let free = |(&id, held): (&u64, &Held)| {
+            let is_free = !held.is_closing && !held.stays;
+            is_free.then(|| Change { id, receipt: held.receipt.clone(), visibility: Duration::ZERO })
+        };
+        let free: Vec<Change> = self.lock().iter().filter_map(free).collect();
+        self.change_all(&free, false).await;
     }
 
-    async fn change(&self, batch: &[(u64, String)], visibility: Duration, counts: bool) {
-        let seconds = i32::try_from(visibility.as_secs()).unwrap_or(i32::MAX);
+    async fn change_all(&self, changes: &[Change], counts: bool) {
+        let batches = futures_util::stream::iter(changes.chunks(BATCH_MAX));
+        batches.for_each_concurrent(CHANGES_MAX, |batch| self.change(batch, counts)).await;
+    }
+
+    async fn change(&self, batch: &[Change], counts: bool) {
         let mut request = self.client.change_message_visibility_batch().queue_url(&self.queue_url);
-        for (position, (_, receipt)) in batch.iter().enumerate() {
+        for (position, change) in batch.iter().enumerate() {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(position.to_string())
-                .receipt_handle(receipt)
-                .visibility_timeout(seconds)
+                .receipt_handle(&change.receipt)
+                .visibility_timeout(i32::try_from(change.visibility.as_secs()).unwrap_or(i32::MAX))
                 .build();
             let Ok(entry) = entry else { continue };
             request = request.entries(entry);
         }
         let asked_at = self.clock.monotonic();
-        let answer = match request.send().await {
+        let answer = tokio::select! {
+            answer = request.send() => answer.map_err(|error| crate::aws::describe(&error)),
+            () = self.clock.sleep(self.visibility / 4) => Err("no answer in time".to_owned()),
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 if counts {
@@ -210,26 +287,22 @@ impl Leases {
                 }
                 tracing::warn!(
                     code = "lease_not_extended",
-                    error = %crate::aws::describe(&error),
+                    error,
                     "leases could not be changed; the next beat tries again"
                 );
                 return;
             }
         };
-        let mut held = self.lock();
         let at = |id: &str| id.parse::<usize>().ok().and_then(|position| batch.get(position));
-        for done in answer.successful() {
-            if let Some(lease) = at(done.id()).and_then(|(id, _)| held.get_mut(id)) {
-                lease.until = asked_at + visibility;
+        let mut held = self.lock();
+        for change in answer.successful().iter().filter_map(|done| at(done.id())) {
+            if let Some(lease) = held.get_mut(&change.id) {
+                lease.until = asked_at + change.visibility;
             }
         }
-        for failed in answer.failed() {
-            // Ours no more: a later delete does no harm, but nothing is gained by asking again.
-            if let Some((id, _)) = at(failed.id())
-                && failed.sender_fault()
-            {
-                held.remove(id);
-            }
+        // Those are ours no more: nothing is gained by asking again.
+        for failed in answer.failed().iter().filter(|failed| failed.sender_fault()) {
+            at(failed.id()).and_then(|change| held.remove(&change.id));
         }
         drop(held);
         if counts {
@@ -241,61 +314,5 @@ impl Leases {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn delete_batch(&self, batch: Vec<Deletion>) {
-        let mut request = self.client.delete_message_batch().queue_url(&self.queue_url);
-        for (position, deletion) in batch.iter().enumerate() {
-            let entry = DeleteMessageBatchRequestEntry::builder()
-                .id(position.to_string())
-                .receipt_handle(&deletion.receipt)
-                .build();
-            let Ok(entry) = entry else { continue };
-            request = request.entries(entry);
-        }
-        let mut deleted = vec![false; batch.len()];
-        match request.send().await {
-            Ok(answer) => {
-                for done in answer.successful() {
-                    if let Some(slot) = done.id().parse::<usize>().ok().and_then(|at| deleted.get_mut(at)) {
-                        *slot = true;
-                    }
-                }
-                for failed in answer.failed() {
-                    self.observer.delete_failed(&format!(
-                        "{}: {}",
-                        failed.code(),
-                        failed.message().unwrap_or("")
-                    ));
-                }
-            }
-            Err(error) => self.observer.delete_failed(&crate::aws::describe(&error)),
-        }
-        for (deletion, deleted) in batch.into_iter().zip(deleted) {
-            // Nobody may wait any more at a shutdown.
-            let _ = deletion.done.send(deleted);
-        }
-    }
-}
-
-/// Deletes messages in batches until the leases are gone.
-async fn delete_all(leases: std::sync::Weak<Leases>, mut queue: mpsc::UnboundedReceiver<Deletion>) {
-    while let Some(first) = queue.recv().await {
-        let Some(leases) = leases.upgrade() else { return };
-        let mut batch = vec![first];
-        let clock = Arc::clone(&leases.clock);
-        let delay = clock.sleep(DELETE_DELAY);
-        tokio::pin!(delay);
-        while batch.len() < BATCH_MAX {
-            tokio::select! {
-                next = queue.recv() => match next {
-                    Some(next) => batch.push(next),
-                    None => break,
-                },
-                () = &mut delay => break,
-            }
-        }
-        let leases = Arc::clone(&leases);
-        tokio::spawn(async move { leases.delete_batch(batch).await });
     }
 }

@@ -1,22 +1,26 @@
 //! The source `sqs`: notifications from a queue, each held until every event it stands for has its outcome.
 
+mod message;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
-use cloudtrail::{Content, Handoff, InlineEvents, Notification, ObjectRef, read_notification};
-use sinks::{Delays, LogFile, RangeSet, RetryConfig, Via};
+use cloudtrail::{Content, read_notification};
+use sinks::{Delays, RetryConfig, Via};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Stop;
-use super::admit::{Admission, admit, is_region};
+use super::admit::AllowedBucket;
 use super::leases::{Lease, Leases};
-use crate::aws::Aws;
-use crate::config::{Bucket, Filter, Sqs};
+use super::shipped::Shipped;
+use crate::config::{Filter, Sqs};
 use crate::meter::SourceMeter;
-use crate::worker::fetch::{Inline, S3Object, Version};
-use crate::worker::{JobEnd, LogFileJob, Plan};
+use crate::worker::Plan;
+use message::{MessageEnd, Received};
 
 /// At a shutdown, how long the last request for messages may still take: what the queue has handed out for it would
 /// otherwise stay invisible for a whole visibility timeout.
@@ -29,50 +33,46 @@ pub struct SqsSource {
     pub filter: Filter,
     pub labels: Vec<(String, String)>,
     pub client: aws_sdk_sqs::Client,
-    /// By the name in a bucket's rule.
-    pub identities: std::collections::BTreeMap<String, Arc<Aws>>,
+    /// Those that log files may come from.
+    pub buckets: Vec<AllowedBucket>,
     pub plan: Arc<Plan>,
     pub meter: Arc<SourceMeter>,
     pub leases: Arc<Leases>,
+    pub shipped: Shipped,
     /// Log files that are read at once.
     pub slots: Arc<Semaphore>,
 }
 
-/// How a message ended; the label `outcome` of `trailship_queue_messages_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MessageEnd {
-    /// Everything in it is done: deleted.
-    Done,
-    /// There was nothing to do: deleted.
-    Nothing,
-    /// Not understood: left for the queue's dead-letter policy.
-    Unknown,
-    /// It names a bucket that is not allowed: left likewise.
-    Refused,
-    /// Not done: left to come again.
-    Kept,
-}
-
-impl MessageEnd {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Nothing => "nothing",
-            Self::Unknown => "unknown",
-            Self::Refused => "refused",
-            Self::Kept => "kept",
-        }
-    }
-}
-
 impl SqsSource {
-    /// Receives and ships until told to stop, then waits for `finish` before it hands back what it holds.
+    /// Receives and ships until told to stop, then waits for `finish` before it hands back what it holds. Ends before
+    /// that only of a bug.
     pub async fn run(self: Arc<Self>, stop: Stop, finished: Stop) {
-        let heart = tokio::spawn(Arc::clone(&self.leases).heartbeat(finished.clone()));
+        let mut heart = tokio::spawn(Arc::clone(&self.leases).heartbeat(finished.clone()));
         let gauges = tokio::spawn(Arc::clone(&self).watch_queue(stop.clone()));
         let mut messages = JoinSet::new();
+        let late = tokio::select! {
+            late = self.receive_all(&mut messages, &stop) => late,
+            // Without these two, every message would come again and again.
+            _ = &mut heart => Vec::new(),
+            () = self.leases.deleter_ended() => Vec::new(),
+        };
+        if stop.is_asked() {
+            // Lanes go on delivering; what closes until then is deleted.
+            tokio::select! {
+                () = async { while messages.join_next().await.is_some() {} } => {}
+                () = finished.asked() => {}
+            }
+        }
+        heart.abort();
+        gauges.abort();
+        self.leases.release_all().await;
+        messages.abort_all();
+        drop(late);
+    }
+
+    /// Receives until told to stop; gives what arrived too late for that.
+    async fn receive_all(self: &Arc<Self>, messages: &mut JoinSet<()>, stop: &Stop) -> Vec<(Message, Lease)> {
         let mut delays = Delays::new(&RetryConfig::default());
-        let mut late = Vec::new();
         while !stop.is_asked() {
             while messages.try_join_next().is_some() {}
             tokio::select! {
@@ -82,18 +82,17 @@ impl SqsSource {
                     self.plan.lanes.wanting().await;
                 } => {}
             }
-            let Some(permits) = self.free_slots(&stop).await else { break };
+            let Some(permits) = self.free_slots(stop).await else { break };
             let asked_at = self.plan.clock.monotonic();
             let receive = self.receive(permits.len());
             tokio::pin!(receive);
             let received = tokio::select! {
                 received = &mut receive => received,
                 () = stop.asked() => {
-                    tokio::select! {
-                        received = &mut receive => late = self.hold_all(received.unwrap_or_default(), asked_at),
-                        () = self.plan.clock.sleep(LAST_ANSWER_TIME) => {}
-                    }
-                    break;
+                    return tokio::select! {
+                        received = &mut receive => self.hold_all(received.unwrap_or_default(), asked_at),
+                        () = self.plan.clock.sleep(LAST_ANSWER_TIME) => Vec::new(),
+                    };
                 }
             };
             match received {
@@ -101,7 +100,7 @@ impl SqsSource {
                     delays = Delays::new(&RetryConfig::default());
                     for ((message, lease), slot) in self.hold_all(received, asked_at).into_iter().zip(permits)
                     {
-                        messages.spawn(Arc::clone(&self).handle(message, lease, slot));
+                        messages.spawn(Arc::clone(self).handle(message, lease, slot, stop.clone()));
                     }
                 }
                 Err(error) => {
@@ -114,16 +113,7 @@ impl SqsSource {
                 }
             }
         }
-        // Lanes go on delivering; what closes until then is deleted.
-        tokio::select! {
-            () = async { while messages.join_next().await.is_some() {} } => {}
-            () = finished.asked() => {}
-        }
-        heart.abort();
-        gauges.abort();
-        self.leases.release_all().await;
-        messages.abort_all();
-        drop(late);
+        Vec::new()
     }
 
     /// Takes the leases of messages that have arrived.
@@ -159,7 +149,6 @@ impl SqsSource {
             .wait_time_seconds(seconds(self.config.wait).min(20))
             .visibility_timeout(seconds(self.config.visibility_timeout))
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .send()
             .await
             .map_err(|error| crate::aws::describe(&error))?;
@@ -171,211 +160,36 @@ impl SqsSource {
         Ok(messages)
     }
 
-    async fn handle(self: Arc<Self>, message: Message, lease: Lease, slot: OwnedSemaphorePermit) {
-        let body = message.body().unwrap_or_default();
-        let notification = read_notification(body.as_bytes());
+    async fn handle(self: Arc<Self>, message: Message, lease: Lease, slot: OwnedSemaphorePermit, stop: Stop) {
+        let notification = read_notification(message.body().unwrap_or_default().as_bytes());
         let shape = notification.shape.as_str();
         let via = match notification.content {
             Content::Handoff(_) => Via::Handoff,
             _ => Via::Queue,
         };
-        let unreadable = notification.unreadable;
-        let mut end = self.ship(&message, notification, slot).await;
-        if let Some(why) = unreadable {
-            self.left_unknown(&message, why);
-            end = MessageEnd::Unknown;
-        }
-        if matches!(end, MessageEnd::Done | MessageEnd::Nothing) {
-            let sent = sent_at(&message);
-            if lease.is_lost() {
-                self.meter.acknowledged_late();
+        let id = message.message_id().unwrap_or_default();
+        let received = Received { id, lease: &lease, slot };
+        // Without its lease the message comes again; going on would deliver it twice.
+        let end = tokio::select! {
+            end = self.ship(received, notification) => end,
+            () = lease.lost() => {
+                self.meter.lease_lost();
+                MessageEnd::Kept
             }
-            lease.delete().await;
-            if let (MessageEnd::Done, Some(sent)) = (end, sent) {
-                self.meter.lag(via, sent);
+        };
+        match end {
+            MessageEnd::Done | MessageEnd::Nothing => {
+                if lease.delete().await {
+                    self.shipped.forget(id);
+                }
+                if let (MessageEnd::Done, Some(sent)) = (end, sent_at(&message)) {
+                    self.meter.lag(via, sent);
+                }
             }
+            MessageEnd::Kept if stop.is_asked() => lease.hand_back(),
+            MessageEnd::Kept | MessageEnd::Unknown | MessageEnd::Refused => {}
         }
         self.meter.message(shape, end.as_str());
-    }
-
-    async fn ship(
-        &self,
-        message: &Message,
-        notification: Notification,
-        slot: OwnedSemaphorePermit,
-    ) -> MessageEnd {
-        let id = message.message_id().unwrap_or_default();
-        self.meter.removed(&notification.removed);
-        match notification.content {
-            Content::Objects(objects) => self.ship_objects(objects, slot).await,
-            Content::Events(inline) => self.ship_inline(inline, slot).await,
-            Content::Handoff(handoffs) => self.ship_handoffs(handoffs, slot).await,
-            Content::Nothing(why) => {
-                tracing::debug!(
-                    code = "message_without_log_files",
-                    message = id,
-                    why = why.as_str(),
-                    "nothing to do"
-                );
-                MessageEnd::Nothing
-            }
-            Content::Unknown(why) => {
-                self.left_unknown(message, why);
-                MessageEnd::Unknown
-            }
-        }
-    }
-
-    fn left_unknown(&self, message: &Message, why: cloudtrail::UnknownReason) {
-        tracing::warn!(
-            code = "message_unknown",
-            source = self.name,
-            message = message.message_id().unwrap_or_default(),
-            why = why.as_str(),
-            "the message is left on the queue for its dead-letter policy"
-        );
-    }
-
-    async fn ship_objects(&self, objects: Vec<ObjectRef>, slot: OwnedSemaphorePermit) -> MessageEnd {
-        let mut refused = false;
-        let mut jobs = Vec::new();
-        for object in objects {
-            match admit(&object, &self.config.buckets, &self.filter) {
-                Admission::Fetch { bucket, key } => {
-                    let minute = key.minute.map(cloudtrail::Timestamp::to_rfc3339_millis);
-                    jobs.push(self.job(&object, bucket, minute, Via::Queue));
-                }
-                Admission::Ignore(why) => self.meter.ignored(&object, why),
-                Admission::Refuse => {
-                    refused = true;
-                    self.meter.refused(&object);
-                }
-            }
-        }
-        let nothing = jobs.is_empty();
-        let done = self.run_all(jobs, slot).await;
-        match (refused, done, nothing) {
-            (true, _, _) => MessageEnd::Refused,
-            (false, false, _) => MessageEnd::Kept,
-            (false, true, true) => MessageEnd::Nothing,
-            (false, true, false) => MessageEnd::Done,
-        }
-    }
-
-    /// Runs the jobs of one message, the first in the message's slot; true if all are done.
-    async fn run_all(&self, jobs: Vec<LogFileJob>, slot: OwnedSemaphorePermit) -> bool {
-        let mut slot = Some(slot);
-        let ends: Vec<_> = jobs.into_iter().map(|job| self.run_job(job, slot.take())).collect();
-        drop(slot);
-        futures_util::future::join_all(ends).await.into_iter().all(|done| done)
-    }
-
-    async fn run_job(&self, job: LogFileJob, slot: Option<OwnedSemaphorePermit>) -> bool {
-        let slot = match slot {
-            Some(slot) => Some(slot),
-            None => Arc::clone(&self.slots).acquire_owned().await.ok(),
-        };
-        let name = job.name();
-        let end = job.run(slot).await;
-        self.meter.log_file(&name, &end);
-        !matches!(end, JobEnd::Kept(_))
-    }
-
-    fn job(&self, object: &ObjectRef, bucket: &Bucket, minute: Option<String>, via: Via) -> LogFileJob {
-        let file = self.log_file(&object.bucket, &object.key, minute, via);
-        let version = Version { version_id: object.version_id.clone(), etag: None };
-        let fetch = Arc::new(self.s3_object(object, bucket));
-        LogFileJob::new(&self.plan, fetch, file, version, self.meter.clone())
-            .with_reads(self.config.read_attempts)
-    }
-
-    fn s3_object(&self, object: &ObjectRef, bucket: &Bucket) -> S3Object {
-        let said = object.region.as_deref().filter(|region| is_region(region));
-        let region = bucket.region.as_deref().or(said);
-        let identity = self.identities.get(&bucket.aws);
-        S3Object {
-            client: identity.map_or_else(|| self.fallback_client(region), |aws| aws.s3(region)),
-            bucket: object.bucket.clone(),
-            key: object.key.clone(),
-            key_alternative: object.key_alternative.clone(),
-            expected_owner: bucket.owner.clone(),
-        }
-    }
-
-    /// Every rule's identity exists in a checked configuration; this is for none of them.
-    fn fallback_client(&self, region: Option<&str>) -> aws_sdk_s3::Client {
-        let mut config =
-            aws_sdk_s3::Config::builder().behavior_version(aws_sdk_s3::config::BehaviorVersion::latest());
-        config.set_region(region.map(|region| aws_sdk_s3::config::Region::new(region.to_owned())));
-        aws_sdk_s3::Client::from_conf(config.build())
-    }
-
-    fn log_file(&self, bucket: &str, key: &str, minute: Option<String>, via: Via) -> LogFile {
-        LogFile {
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            version_id: None,
-            etag: None,
-            via,
-            read_at: crate::meter::rfc3339(self.plan.clock.now()),
-            labels: self.labels.clone(),
-            key_minute: minute,
-        }
-    }
-
-    async fn ship_inline(&self, inline: InlineEvents, slot: OwnedSemaphorePermit) -> MessageEnd {
-        let key = format!("eventbridge/{}", inline.id);
-        let file = self.log_file("", &key, None, Via::Inline);
-        let fetch = Arc::new(Inline { document: inline.document });
-        let job = LogFileJob::new(&self.plan, fetch, file, Version::default(), self.meter.clone());
-        if self.run_all(vec![job], slot).await { MessageEnd::Done } else { MessageEnd::Kept }
-    }
-
-    /// What sinks are still owed of log files, as an agent noted it.
-    async fn ship_handoffs(&self, handoffs: Vec<Handoff>, slot: OwnedSemaphorePermit) -> MessageEnd {
-        let mut refused = false;
-        let mut kept = false;
-        let mut jobs = Vec::new();
-        for handoff in handoffs {
-            let object = ObjectRef {
-                bucket: handoff.bucket.clone(),
-                key: handoff.key.clone(),
-                version_id: handoff.version_id.clone(),
-                ..ObjectRef::default()
-            };
-            let Some(lane) = self.plan.lanes.position(&handoff.sink) else {
-                tracing::warn!(
-                    code = "handoff_sink_unknown",
-                    source = self.name,
-                    sink = handoff.sink,
-                    "a hand-off for a sink that this agent does not have stays on the queue"
-                );
-                kept = true;
-                continue;
-            };
-            match admit(&object, &self.config.buckets, &Filter::default()) {
-                Admission::Fetch { bucket, key } => {
-                    let minute = key.minute.map(cloudtrail::Timestamp::to_rfc3339_millis);
-                    let owed = RangeSet::from_ranges(handoff.ranges.iter().cloned());
-                    jobs.push(
-                        self.job(&object, bucket, minute, Via::Handoff)
-                            .pinned(&handoff.etag)
-                            .owing(lane, &owed),
-                    );
-                }
-                Admission::Ignore(why) => self.meter.ignored(&object, why),
-                Admission::Refuse => {
-                    refused = true;
-                    self.meter.refused(&object);
-                }
-            }
-        }
-        let done = self.run_all(jobs, slot).await;
-        match (refused, kept || !done) {
-            (true, _) => MessageEnd::Refused,
-            (false, true) => MessageEnd::Kept,
-            (false, false) => MessageEnd::Done,
-        }
     }
 
     /// Keeps the gauges of the queue up to date.

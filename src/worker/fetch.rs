@@ -1,12 +1,16 @@
 //! Where a log file's bytes come from: S3, a local file, or a message itself.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use bytes::Bytes;
-use tokio::io::AsyncReadExt as _;
+
+use crate::ports::LocalReader;
 
 /// Which version of the object is read; what goes on later has to be the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Version {
     pub version_id: Option<String>,
     /// ETag without quotes.
     pub etag: Option<String>,
+    /// The reading of the key that the object was found under.
+    pub key: Option<String>,
 }
 
 /// Why bytes cannot be had.
@@ -83,8 +89,11 @@ pub struct S3Object {
 #[async_trait]
 impl Fetch for S3Object {
     async fn open(&self, from: u64, pinned: &Version) -> Result<Opened, FetchError> {
+        if let Some(key) = &pinned.key {
+            return self.get(key, from, pinned).await;
+        }
         match (self.get(&self.key, from, pinned).await, &self.key_alternative) {
-            (Err(FetchError::NotFound(_)), Some(other)) if from == 0 => self.get(other, from, pinned).await,
+            (Err(FetchError::NotFound(_)), Some(other)) => self.get(other, from, pinned).await,
             (result, _) => result,
         }
     }
@@ -101,45 +110,88 @@ impl S3Object {
             .set_expected_bucket_owner(self.expected_owner.clone())
             .set_if_match(pinned.etag.as_ref().map(|etag| format!("\"{etag}\"")))
             .set_range((from > 0).then(|| format!("bytes={from}-")));
-        let answer = request.send().await.map_err(|error| self.judge(key, &error))?;
-        let etag = answer.e_tag().map(|etag| etag.trim_matches('"').to_owned());
-        let version_id = answer.version_id().filter(|id| *id != "null").map(str::to_owned);
-        let len = answer.content_length().and_then(|len| u64::try_from(len).ok());
-        let stream = S3Stream { body: answer.body, name: format!("s3://{}/{key}", self.bucket) };
-        Ok(Opened { stream: Box::new(stream), version: Version { version_id, etag }, len })
-    }
-
-    /// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-    fn judge(&self, key: &str, error: &SdkError<GetObjectError>) -> FetchError {
         let name = format!("s3://{}/{key}", self.bucket);
-        let status = error.raw_response().map(|response| response.status().as_u16());
-        let code = error.code().unwrap_or_default();
-        let text = match status {
-            Some(status) => format!("{name}: {code} (HTTP {status}) {}", error.message().unwrap_or_default()),
-            None => format!("{name}: {}", crate::aws::describe(error)),
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            // Nothing is missing: the error came behind the last byte.
+            Err(error) if from > 0 && status(&error) == Some(416) => {
+                let stream = Box::new(InlineStream { rest: None });
+                return Ok(Opened { stream, version: pinned.clone(), len: Some(0) });
+            }
+            Err(error) => return Err(judge(&name, &error)),
         };
-        match (status, code) {
-            (_, "NoSuchKey" | "NoSuchVersion") | (Some(404 | 405), _) => FetchError::NotFound(text),
-            (Some(412), _) => FetchError::Changed(text),
-            (_, "RequestTimeTooSkewed" | "ExpiredToken" | "RequestTimeout") => FetchError::Interrupted(text),
-            (Some(400 | 401 | 403), _) | (_, "NoSuchBucket") => FetchError::Denied(text),
-            _ => FetchError::Interrupted(text),
+        let version = Version {
+            version_id: answer.version_id().filter(|id| *id != "null").map(str::to_owned),
+            etag: answer.e_tag().map(|etag| etag.trim_matches('"').to_owned()),
+            key: Some(key.to_owned()),
+        };
+        let mut len = answer.content_length().and_then(|len| u64::try_from(len).ok());
+        let starts_at = answer.content_range().map_or(0, |range| range_start(range).unwrap_or(u64::MAX));
+        if starts_at > from {
+            return Err(FetchError::Interrupted(format!("{name}: another range than the one asked for")));
         }
+        // A store that does not know ranges sends everything.
+        let skip = from - starts_at;
+        len = len.map(|len| len.saturating_sub(skip));
+        Ok(Opened { stream: Box::new(S3Stream { body: answer.body, name, skip }), version, len })
+    }
+}
+
+/// The first byte of `bytes 100-199/200`.
+fn range_start(content_range: &str) -> Option<u64> {
+    content_range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+}
+
+fn status(error: &SdkError<GetObjectError>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+/// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+fn judge(name: &str, error: &SdkError<GetObjectError>) -> FetchError {
+    let code = error.code().unwrap_or_default();
+    let status = status(error);
+    let text = match status {
+        Some(status) => format!("{name}: {code} (HTTP {status}) {}", error.message().unwrap_or_default()),
+        None => format!("{name}: {}", crate::aws::describe(error)),
+    };
+    match (status, code) {
+        (_, "NoSuchKey" | "NoSuchVersion") | (Some(404 | 405), _) => FetchError::NotFound(text),
+        (Some(412), _) => FetchError::Changed(text),
+        (Some(301 | 307), _) | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed") => {
+            let region = error
+                .raw_response()
+                .and_then(|response| response.headers().get("x-amz-bucket-region"))
+                .unwrap_or("another region");
+            FetchError::Denied(format!("{text}: the bucket is in {region}: set `region` in `buckets`"))
+        }
+        (_, "RequestTimeTooSkewed" | "ExpiredToken" | "RequestTimeout") => FetchError::Interrupted(text),
+        (Some(400 | 401 | 403), _) | (_, "NoSuchBucket") => FetchError::Denied(text),
+        _ => FetchError::Interrupted(text),
     }
 }
 
 struct S3Stream {
     body: aws_sdk_s3::primitives::ByteStream,
     name: String,
+    /// Bytes to pass over.
+    skip: u64,
 }
 
 #[async_trait]
 impl Stream for S3Stream {
     async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        let next = self.body.try_next().await;
-        next.map_err(|error| {
-            FetchError::Interrupted(format!("{}: {}", self.name, crate::aws::describe(&error)))
-        })
+        loop {
+            let next = self.body.try_next().await.map_err(|error| {
+                FetchError::Interrupted(format!("{}: {}", self.name, crate::aws::describe(&error)))
+            })?;
+            let Some(mut part) = next else { return Ok(None) };
+            let passed = part.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            self.skip -= passed as u64;
+            let part = part.split_off(passed);
+            if !part.is_empty() {
+                return Ok(Some(part));
+            }
+        }
     }
 }
 
@@ -160,34 +212,26 @@ impl Fetch for LocalFile {
                 _ => FetchError::Interrupted(text),
             }
         };
-        let mut file = tokio::fs::File::open(&self.path).await.map_err(judge)?;
-        let len = file.metadata().await.map_err(judge)?.len();
-        if from > 0 {
-            use tokio::io::AsyncSeekExt as _;
-            file.seek(std::io::SeekFrom::Start(from)).await.map_err(judge)?;
-        }
+        let (reader, len) = LocalReader::open(&self.path, from).await.map_err(judge)?;
         let name = self.path.display().to_string();
         Ok(Opened {
-            stream: Box::new(LocalStream { file, name }),
+            stream: Box::new(LocalStream { reader, name }),
             version: Version::default(),
-            len: Some(len.saturating_sub(from)),
+            len: Some(len),
         })
     }
 }
 
 struct LocalStream {
-    file: tokio::fs::File,
+    reader: LocalReader,
     name: String,
 }
 
 #[async_trait]
 impl Stream for LocalStream {
     async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        let mut part = vec![0; 64 * 1024];
-        let read = self.file.read(&mut part).await;
-        let len = read.map_err(|error| FetchError::Interrupted(format!("{}: {error}", self.name)))?;
-        part.truncate(len);
-        Ok((len > 0).then(|| part.into()))
+        let part = self.reader.next().await;
+        part.map_err(|error| FetchError::Interrupted(format!("{}: {error}", self.name)))
     }
 }
 

@@ -351,8 +351,9 @@ impl LogFileJob {
     }
 
     fn letter(&self, from: u64, attempts: u32, why: &Reason) -> (Letter, Remains) {
-        let version_id = self.version().version_id.clone();
-        let file = LogFile { version_id, ..self.file.clone() };
+        let Version { version_id, key, .. } = self.version().clone();
+        let file = self.file.clone();
+        let file = LogFile { version_id, key: key.unwrap_or(file.key), ..file };
         let letter = Letter::of_log_file(&file, from, attempts, why, self.plan.clock.now());
         match self.fetch.document() {
             // With its message it is gone: there is no bucket to read it from again.

@@ -136,6 +136,8 @@ impl Pass<'_> {
                     kit = self.feed(kit, bytes).await?;
                 }
                 Ok(None) => break,
+                // The error came behind the last byte.
+                Err(_) if opened.len == Some(0) => break,
                 Err(error) if resumes < RESUMES_MAX => {
                     self.observer.interrupted(&error);
                     resumes += 1;
@@ -166,6 +168,7 @@ impl Pass<'_> {
                     if self.pinned == Version::default() {
                         self.pinned = opened.version.clone();
                     }
+                    self.pinned.key = self.pinned.key.take().or_else(|| opened.version.key.clone());
                     return Ok(opened);
                 }
                 Err(error @ FetchError::Interrupted(_)) if tries < RESUMES_MAX => {
@@ -202,6 +205,7 @@ impl Pass<'_> {
         let mut file = template.clone();
         file.version_id = opened.version.version_id.clone().or(file.version_id);
         file.etag = opened.version.etag.clone().or(file.etag);
+        file.key = opened.version.key.clone().unwrap_or(file.key);
         file
     }
 

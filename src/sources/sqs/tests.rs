@@ -1,0 +1,266 @@
+//! A queue source against the stand-ins of SQS and S3, with one simulated sink.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use aws_sdk_sqs::config::Credentials;
+use cloudtrail::Field;
+use sinks::{
+    Attempt, BatchConfig, Budget, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, Reason, Shape,
+    Sink, Unobserved, Verdict,
+};
+use testkit::aws::{Aws, AwsOptions, BucketOptions};
+use testkit::generate::Generator;
+use testkit::ports::{InlineCompute, MemoryDeadLetters, SeededRandom};
+
+use super::*;
+use crate::config::{AwsIdentity, Bucket, Endpoints, Selection};
+use crate::lanes::Lanes;
+use crate::sources::leases::tests::TurnedClock;
+use crate::telemetry::Metrics;
+use crate::worker::{Owed, ReadSettings};
+
+/// A destination that counts how often it was given each event, and may never answer.
+#[derive(Default)]
+struct Counting {
+    times: Mutex<BTreeMap<String, u32>>,
+    hangs: AtomicBool,
+}
+
+#[async_trait]
+impl Sink for Counting {
+    fn encoded_len(&self, event: &Event) -> usize {
+        event.bytes().len()
+    }
+
+    async fn encode(&self, _events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
+        Ok(Encoded::default())
+    }
+
+    async fn send(&self, events: &[Event], _encoded: &Encoded, _attempt: &Attempt) -> Judgement {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let mut times = self.times.lock().unwrap();
+        for event in events {
+            *times.entry(event.text(Field::EventId).unwrap_or_default().into_owned()).or_default() += 1;
+        }
+        Judgement::all(events.len(), &Verdict::Delivered)
+    }
+}
+
+struct Bed {
+    aws: Aws,
+    clock: Arc<TurnedClock>,
+    metrics: Arc<Metrics>,
+    sink: Arc<Counting>,
+    source: Arc<SqsSource>,
+}
+
+fn lane(sink: &Arc<Counting>, clock: &Arc<TurnedClock>) -> Arc<Lane> {
+    let config = LaneConfig {
+        name: "sink".to_owned(),
+        sink_type: "counting".to_owned(),
+        batch: BatchConfig { bytes_max: 1 << 20, events_max: 50, age_max: Duration::from_millis(20) },
+        retry: RetryConfig::default(),
+        concurrency_min: 1,
+        concurrency_max: 2,
+        ack_timeout: Duration::from_secs(1),
+        memory_part: 1 << 20,
+    };
+    let ports = LanePorts {
+        clock: clock.clone(),
+        random: Arc::new(SeededRandom::new(1)),
+        dead_letters: Arc::new(MemoryDeadLetters::new()),
+        observer: Arc::new(Unobserved),
+    };
+    Arc::new(Lane::start(config, sink.clone(), ports))
+}
+
+fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
+    let url = Some(aws.url());
+    let identity = AwsIdentity {
+        region: Some("us-east-1".to_owned()),
+        endpoints: Endpoints { s3: url.clone(), sqs: url.clone(), sts: url },
+        ..AwsIdentity::default()
+    };
+    let bucket = Bucket {
+        name: "trail".to_owned(),
+        owner: None,
+        prefix: String::new(),
+        region: None,
+        aws: "default".to_owned(),
+    };
+    let config = Sqs {
+        queue_url: aws.queue("q").url(),
+        region: None,
+        aws: "default".to_owned(),
+        buckets: vec![bucket],
+        wait: Duration::ZERO,
+        visibility_timeout: Duration::from_secs(300),
+        fetch_concurrency: 2,
+        leases_max: 100,
+        read_attempts: 5,
+    };
+    (identity, config)
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let aws = Aws::start(AwsOptions::default()).await.unwrap();
+        aws.create_queue("q");
+        aws.create_bucket("trail", BucketOptions::default());
+        let (identity, config) = settings(&aws);
+        let credentials = Credentials::new("AKIATESTKIT", "secret", None, None, "test");
+        let identity = Arc::new(crate::aws::Aws::load(&identity, Some(credentials)).await);
+        let (clock, sink) = (Arc::new(TurnedClock::new()), Arc::<Counting>::default());
+        let metrics = Arc::new(Metrics::new(&["s".to_owned()], &["sink".to_owned()]));
+        let lanes = Lanes::new(vec![lane(&sink, &clock)], Budget::new(4 << 20), clock.clone());
+        let plan = Arc::new(Plan {
+            settings: ReadSettings::default(),
+            lanes: Arc::new(lanes),
+            compute: Arc::new(InlineCompute),
+            clock: clock.clone(),
+            random: Arc::new(SeededRandom::new(2)),
+            dead_letters: Arc::new(MemoryDeadLetters::new()),
+            required: vec![true],
+            owed: Owed::new(1),
+        });
+        let meter = SourceMeter::new("s", vec!["sink".to_owned()], Arc::clone(&metrics), clock.clone());
+        let meter = Arc::new(meter);
+        let client = identity.sqs(None);
+        let leases = Leases::start(
+            client.clone(),
+            config.queue_url.clone(),
+            config.visibility_timeout,
+            clock.clone(),
+            Arc::clone(&plan.random),
+            meter.clone(),
+        );
+        let allow = |rule: &Bucket| AllowedBucket { rule: rule.clone(), aws: Arc::clone(&identity) };
+        let every_kind = Selection::default();
+        let source = Arc::new(SqsSource {
+            name: "s".to_owned(),
+            buckets: config.buckets.iter().map(allow).collect(),
+            filter: Filter { include: every_kind.clone(), exclude: every_kind },
+            labels: Vec::new(),
+            client,
+            plan,
+            meter,
+            leases,
+            shipped: Shipped::default(),
+            slots: Arc::new(Semaphore::new(config.fetch_concurrency)),
+            config,
+        });
+        Self { aws, clock, metrics, sink, source }
+    }
+
+    /// Puts a log file of 20 events into the bucket; its key.
+    fn put(&self, seed: u64) -> String {
+        let file = Generator::new(seed).log_file(20);
+        self.aws.put_object("trail", &file.key, file.gz).unwrap();
+        file.key
+    }
+
+    /// Sends a notification of objects, by bucket and key.
+    fn notify(&self, objects: &[(&str, &str)]) {
+        let record = |(bucket, key): &(&str, &str)| {
+            serde_json::json!({
+                "eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+                "awsRegion": "us-east-1", "s3": { "bucket": { "name": bucket }, "object": { "key": key } },
+            })
+        };
+        let records: Vec<_> = objects.iter().map(record).collect();
+        self.aws.queue("q").send(&serde_json::json!({ "Records": records }).to_string()).unwrap();
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..1000 {
+            if is_so(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never: {what}");
+    }
+
+    fn ended(&self, shape: &str, outcome: &str) -> u64 {
+        self.metrics.counter("queue_messages_total", &["s", shape, outcome]).get()
+    }
+
+    fn fetches(&self, key: &str) -> usize {
+        self.aws.object_requests().iter().filter(|request| request.key == key).count()
+    }
+}
+
+#[tokio::test]
+async fn the_good_part_of_a_message_that_stays_is_shipped_once() {
+    let bed = Bed::new().await;
+    let (first, second) = (bed.put(1), bed.put(2));
+    bed.notify(&[("trail", &first), ("somebody-else", &second), ("trail", &second)]);
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    for times in 1..=3 {
+        bed.until("refused", |bed| bed.ended("s3", "refused") == times).await;
+        assert_eq!(bed.aws.queue("q").counts().in_flight, 1, "it stays, and is not given back");
+        bed.aws.advance(Duration::from_secs(301));
+    }
+    assert_eq!((bed.fetches(&first), bed.fetches(&second)), (1, 1));
+    let times = bed.sink.times.lock().unwrap().clone();
+    assert_eq!(times.len(), 40);
+    assert!(times.values().all(|&times| times == 1));
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_done_is_shipped_when_its_message_comes_again() {
+    let bed = Bed::new().await;
+    let (first, second) = (bed.put(1), bed.put(2));
+    bed.aws.deny_kms("trail", Some(&second), true).unwrap();
+    bed.notify(&[("trail", &first), ("trail", &second)]);
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    bed.until("kept", |bed| bed.ended("s3", "kept") == 1).await;
+    bed.aws.deny_kms("trail", Some(&second), false).unwrap();
+    bed.aws.advance(Duration::from_secs(301));
+    bed.until("deleted", |bed| bed.aws.queue("q").counts().is_empty()).await;
+    let times = bed.sink.times.lock().unwrap().clone();
+    assert_eq!((times.len(), bed.fetches(&first)), (40, 1));
+    assert!(times.values().all(|&times| times == 1));
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_file_ends_with_the_lease_of_its_message() {
+    let bed = Bed::new().await;
+    bed.sink.hangs.store(true, Ordering::Relaxed);
+    let key = bed.put(1);
+    bed.notify(&[("trail", &key)]);
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    let in_flight = |bed: &Bed| bed.source.plan.lanes.all()[0].stats().in_flight() == 20;
+    bed.until("under way", in_flight).await;
+    for _ in 0..47 {
+        bed.clock.turn(Duration::from_secs(900));
+        bed.source.leases.extend_due().await;
+    }
+    bed.until("given back", |bed| bed.ended("s3", "kept") == 1).await;
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_source_whose_leases_are_not_extended_any_more_ends() {
+    let bed = Bed::new().await;
+    let (_ask, stop) = Stop::pair();
+    // The heartbeat ends with this; the source was not asked to.
+    let (gone, finished) = Stop::pair();
+    drop(gone);
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop, finished));
+    tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+}
