@@ -118,9 +118,10 @@ impl App {
         let meters: Vec<Arc<SourceMeter>> =
             self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
         let pages = self.serve_pages(meters.clone(), &stopping).await?;
+        let slots: Vec<Slots> = self.config.sources.iter().map(Slots::of).collect();
         let mut running = Vec::new();
-        for (source, meter) in self.config.sources.iter().zip(meters) {
-            running.push(self.start_source(source, meter, &stopping, &finished)?);
+        for ((source, meter), slots) in self.config.sources.iter().zip(meters).zip(&slots) {
+            running.push(self.start_source(source, meter, &slots.free, &stopping, &finished)?);
         }
         tracing::info!(
             code = "started",
@@ -135,7 +136,7 @@ impl App {
             dead = self.dead_source(&running) => Some(dead),
         };
         let _ = ask.send(true);
-        self.finish(&finish, running).await;
+        self.finish(&slots, &finish, running).await;
         pages.stop();
         dead.map_or(Ok(()), |name| Err(anyhow!("sources.{name} has died of a bug: please report this")))
     }
@@ -173,12 +174,20 @@ impl App {
     /// Delivers what is there, acknowledges it, and hands back the rest.
     async fn finish(
         &self,
+        slots: &[Slots],
         finish: &tokio::sync::watch::Sender<bool>,
         running: Vec<tokio::task::JoinHandle<()>>,
     ) {
         let grace = self.config.agent.shutdown_grace.saturating_sub(ACKNOWLEDGE_TIME).max(SHORTEST_GRACE);
         tracing::info!(code = "stopping", grace_seconds = grace.as_secs(), "finishing what has begun");
-        self.plan.lanes.finish(grace).await;
+        // A log file that is being read is offered to the lanes yet: they may not end before.
+        let clock = &self.plan.clock;
+        let end = clock.monotonic() + grace;
+        while slots.iter().any(|slots| !slots.are_free()) && clock.monotonic() < end {
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        let rest = end.saturating_sub(clock.monotonic()).max(SHORTEST_GRACE);
+        self.plan.lanes.finish(rest).await;
         // What the lanes settled last is acknowledged by the sources; those that have nothing left end by themselves.
         let idle = async {
             while running.iter().any(|task| !task.is_finished()) {
@@ -248,6 +257,7 @@ impl App {
         &self,
         source: &Source,
         meter: Arc<SourceMeter>,
+        slots: &Arc<Semaphore>,
         stop: &Stop,
         finished: &Stop,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
@@ -274,7 +284,7 @@ impl App {
                     meter,
                     leases,
                     shipped: Shipped::default(),
-                    slots: Arc::new(Semaphore::new(sqs.fetch_concurrency)),
+                    slots: Arc::clone(slots),
                 });
                 Ok(tokio::spawn(source.run(stop, finished)))
             }
@@ -289,11 +299,32 @@ impl App {
                     meter,
                     files: Arc::clone(&self.files),
                     done_path,
-                    slots: Arc::new(Semaphore::new(FOLDER_SLOTS)),
+                    slots: Arc::clone(slots),
                 });
                 Ok(tokio::spawn(source.run(stop, finished)))
             }
         }
+    }
+}
+
+/// The log files of one source that may be read at once.
+struct Slots {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Slots {
+    fn of(source: &Source) -> Self {
+        let all = match &source.kind {
+            SourceKind::Sqs(sqs) => sqs.fetch_concurrency,
+            SourceKind::Directory(_) => FOLDER_SLOTS,
+        };
+        Self { free: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// Whether no log file is being read for the first time, and no request for messages is under way.
+    fn are_free(&self) -> bool {
+        self.free.available_permits() == self.all
     }
 }
 
