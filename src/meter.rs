@@ -11,7 +11,7 @@ use sinks::{Event, LaneObserver, LaneState, Made, Outcome, Reason, Via};
 
 use crate::lanes::Lanes;
 use crate::sources::leases::LeaseObserver;
-use crate::telemetry::{Metrics, SinkSeries, SourceSeries};
+use crate::telemetry::{Metrics, SinkSeries, SourceSeries, Timing};
 use crate::worker::fetch::FetchError;
 use crate::worker::{JobEnd, JobObserver, Owed, PassError, PassObserver};
 
@@ -100,14 +100,18 @@ impl LaneObserver for LaneMeter {
         }
     }
 
-    fn delivered(&self, event: &Event) {
-        let origin = match event.file().via {
-            Via::Handoff => 1,
-            Via::Backfill | Via::Redrive | Via::Ship => 2,
-            Via::Queue | Via::Inline | Via::Directory => 0,
-        };
-        if let (Some(time), Some(age)) = (event.time(), self.series.age.get(origin)) {
-            age.observe(seconds(millis(self.clock.now()).saturating_sub(time.millis())));
+    fn delivered(&self, events: &mut dyn Iterator<Item = &Event>) {
+        let now = millis(self.clock.now());
+        let ages = self.series.age.each_ref().map(Timing::batch);
+        for event in events {
+            let origin = match event.file().via {
+                Via::Handoff => 1,
+                Via::Backfill | Via::Redrive | Via::Ship => 2,
+                Via::Queue | Via::Inline | Via::Directory => 0,
+            };
+            if let (Some(time), Some(age)) = (event.time(), ages.get(origin)) {
+                age.observe(seconds(now.saturating_sub(time.millis())));
+            }
         }
     }
 

@@ -5,4 +5,4 @@ mod metrics;
 mod text;
 
 pub use logs::init as init_logs;
-pub use metrics::{Metrics, SINK_STATES, SinkSeries, SourceSeries};
+pub use metrics::{Metrics, SINK_STATES, SinkSeries, SourceSeries, Timing};

@@ -36,9 +36,9 @@ pub trait LaneObserver: Send + Sync {
     fn failure(&self, why: &Reason, events: usize) {
         let _ = (why, events);
     }
-    /// The destination took this event.
-    fn delivered(&self, event: &Event) {
-        let _ = event;
+    /// The destination took these events.
+    fn delivered(&self, events: &mut dyn Iterator<Item = &Event>) {
+        let _ = events;
     }
     /// The lane's state has changed.
     fn state(&self, state: &LaneState) {
@@ -380,10 +380,8 @@ impl Courier {
         let accepted = sorted.accepted.len() + sorted.pending.len();
         self.health.note_accepted(accepted as u64, self.clock.now());
         progress.ended.accepted |= accepted > 0;
-        for (item, outcome) in sorted.accepted.drain(..) {
-            self.observer.delivered(&item.event);
-            item.owed.settle(outcome);
-        }
+        self.observer.delivered(&mut sorted.accepted.iter().map(|(item, _)| &item.event));
+        Owed::settle_all(sorted.accepted.drain(..).map(|(item, outcome)| (item.owed, outcome)));
         progress.ended.pending.append(&mut sorted.pending);
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::delivery::{Courier, Item};
-use crate::settle::Outcome;
+use crate::settle::{Outcome, Owed};
 use crate::{Reason, ReasonCode, Token};
 
 /// Between two questions.
@@ -42,9 +42,7 @@ impl Courier {
     }
 
     fn settle_confirmed(&self, confirmed: Vec<(Item, Token)>) {
-        for (item, _) in confirmed {
-            self.observer.delivered(&item.event);
-            item.owed.settle(Outcome::Delivered);
-        }
+        self.observer.delivered(&mut confirmed.iter().map(|(item, _)| &item.event));
+        Owed::settle_all(confirmed.into_iter().map(|(item, _)| (item.owed, Outcome::Delivered)));
     }
 }
