@@ -6,5 +6,5 @@ mod table;
 mod text;
 
 pub use logs::init as init_logs;
-pub use metrics::{Metrics, SinkSeries, SourceSeries};
+pub use metrics::{Metrics, SinkSeries, SourceSeries, Timing};
 pub use table::SINK_STATES;

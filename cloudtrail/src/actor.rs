@@ -194,24 +194,24 @@ pub struct Actor<'a> {
 impl Actor<'_> {
     /// Writes the actor as a JSON object on one line: what is known, and booleans only where true.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"class\":");
-        write_string(self.class.as_str(), out);
-        out.extend_from_slice(b",\"kind\":");
-        write_string(self.kind.as_str(), out);
-        let texts = [
-            ("service", &self.service),
-            ("principal", &self.principal),
-            ("principal_id", &self.principal_id),
-            ("account", &self.account),
-            ("role", &self.role),
-            ("session", &self.session),
-            ("identity_center_user", &self.identity_center_user),
+        // Names of ours need no escapes.
+        out.extend_from_slice(b"{\"class\":\"");
+        out.extend_from_slice(self.class.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"kind\":\"");
+        out.extend_from_slice(self.kind.as_str().as_bytes());
+        out.push(b'"');
+        let texts: [(&[u8], _); 7] = [
+            (b",\"service\":", &self.service),
+            (b",\"principal\":", &self.principal),
+            (b",\"principal_id\":", &self.principal_id),
+            (b",\"account\":", &self.account),
+            (b",\"role\":", &self.role),
+            (b",\"session\":", &self.session),
+            (b",\"identity_center_user\":", &self.identity_center_user),
         ];
         for (key, text) in texts {
             if let Some(text) = text {
-                out.push(b',');
-                write_string(key, out);
-                out.push(b':');
+                out.extend_from_slice(key);
                 write_string(text, out);
             }
         }

@@ -227,13 +227,27 @@ impl<'a> EventRef<'a> {
         if self.kind(field) == SpanKind::Escaped {
             return Some(Cow::Owned(unescape(raw)));
         }
-        Some(String::from_utf8_lossy(raw))
+        // The reader has checked the bytes already; the lossy way reads them one by one.
+        match std::str::from_utf8(raw) {
+            Ok(text) => Some(Cow::Borrowed(text)),
+            Err(_) => Some(String::from_utf8_lossy(raw)),
+        }
+    }
+
+    /// Whether the field's text is `value`.
+    #[must_use]
+    pub fn is(&self, field: Field, value: &str) -> bool {
+        match self.kind(field) {
+            SpanKind::Absent => false,
+            SpanKind::Escaped => self.text(field).is_some_and(|text| text == value),
+            SpanKind::Plain | SpanKind::Other => self.raw(field) == Some(value.as_bytes()),
+        }
     }
 
     /// Like [`text`](Self::text), with blank text taken for absent.
     #[must_use]
     pub fn filled(&self, field: Field) -> Option<Cow<'a, str>> {
-        self.text(field).filter(|text| !text.trim().is_empty())
+        self.text(field).filter(|text| !text.chars().all(char::is_whitespace))
     }
 
     fn span(&self, field: Field) -> Span {

@@ -20,4 +20,5 @@ pub use notification::{
     Content, InlineEvents, NothingReason, Notification, NotificationShape, ObjectRef, UnknownReason,
     read_notification,
 };
+pub use text::{string_len, write_string};
 pub use time::Timestamp;

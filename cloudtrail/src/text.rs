@@ -72,21 +72,64 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |sum, &digit| Some(sum * 16 + char::from(digit).to_digit(16)?))
 }
 
-/// Writes `text` as a JSON string, quotes included, on one line.
-pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    for &byte in text.as_bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+/// The first byte from `at` on that a JSON string cannot hold as it is: quote, backslash, control character.
+#[inline(always)]
+pub(crate) fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // Eight bytes at a time. A subtraction borrows only into higher bytes, so the lowest mark is exact.
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word);
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        let marks = (quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | (word.wrapping_sub(ONES * 0x20) & !word);
+        let marks = marks & HIGHS;
+        if marks != 0 {
+            return Some(at + (marks.trailing_zeros() / 8) as usize);
         }
+        at += 8;
     }
+    let rest = bytes.get(at..)?;
+    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).map(|place| at + place)
+}
+
+/// Writes `text` as a JSON string, quotes included, on one line.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    let mut start = 0;
     out.push(b'"');
+    while let Some(at) = special(bytes, start) {
+        out.extend_from_slice(bytes.get(start..at).unwrap_or_default());
+        match bytes.get(at) {
+            Some(b'"') => out.extend_from_slice(b"\\\""),
+            Some(b'\\') => out.extend_from_slice(b"\\\\"),
+            Some(b'\n') => out.extend_from_slice(b"\\n"),
+            Some(b'\r') => out.extend_from_slice(b"\\r"),
+            Some(b'\t') => out.extend_from_slice(b"\\t"),
+            Some(byte) => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            None => {}
+        }
+        start = at + 1;
+    }
+    out.extend_from_slice(bytes.get(start..).unwrap_or_default());
+    out.push(b'"');
+}
+
+/// The length in bytes of what [`write_string`] writes.
+#[must_use]
+pub fn string_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut len, mut start) = (bytes.len() + 2, 0);
+    while let Some(at) = special(bytes, start) {
+        len += match bytes.get(at) {
+            Some(b'"' | b'\\' | b'\n' | b'\r' | b'\t') => 1,
+            _ => 5,
+        };
+        start = at + 1;
+    }
+    len
 }
 
 #[cfg(test)]
@@ -134,6 +177,7 @@ mod tests {
             let mut out = Vec::new();
             write_string(&text, &mut out);
             prop_assert!(!out.iter().any(|byte| *byte < 0x20));
+            prop_assert_eq!(out.len(), string_len(&text));
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
 

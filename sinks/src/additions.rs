@@ -20,11 +20,13 @@ const IDS_MAX: usize = 57_344;
 pub struct ParcelMaker {
     file: Arc<LogFile>,
     fronts: Arc<ConsoleFrontEnds>,
-    /// Hash of the id to hash of the event's bytes.
+    /// Hash of the id to fingerprint of the event's bytes.
     ids: HashMap<u64, u64>,
     /// What follows the actor in every event's additions.
     tail: Vec<u8>,
     labels: Vec<u8>,
+    /// What the additions of an event take, as far as it is known.
+    bytes_each: usize,
 }
 
 /// A parcel in the making, and what was seen on the way.
@@ -55,19 +57,25 @@ impl ParcelMaker {
             labels.extend_from_slice(b",\"labels\":");
             write_labels(&mut labels, &file.labels);
         }
-        Self { file, fronts, ids: HashMap::new(), tail, labels }
+        let bytes_each = tail.len() + labels.len() + 320;
+        Self { file, fronts, ids: HashMap::new(), tail, labels, bytes_each }
     }
 
     /// Makes the parcel of the next chunk.
     #[must_use]
     pub fn make(&mut self, chunk: Chunk) -> Made {
-        let mut additions = Vec::with_capacity(chunk.len() * (self.tail.len() + 160));
+        let mut additions = Vec::with_capacity(chunk.len() * self.bytes_each);
         let mut ends = Vec::with_capacity(chunk.len());
         let mut ids = Vec::new();
-        let mut actors: HashMap<(ActorClass, ActorKind), u64> = HashMap::new();
+        let mut actors: Vec<(ActorClass, ActorKind, u64)> = Vec::new();
+        self.ids.reserve(chunk.len().min(IDS_MAX.saturating_sub(self.ids.len())));
         for (slot, record) in chunk.events().enumerate() {
             let actor = classify(&record, &self.fronts);
-            *actors.entry((actor.class, actor.kind)).or_default() += 1;
+            // There are few kinds, and most events are of the same.
+            match actors.iter_mut().find(|(class, kind, _)| (*class, *kind) == (actor.class, actor.kind)) {
+                Some((_, _, count)) => *count += 1,
+                None => actors.push((actor.class, actor.kind, 1)),
+            }
             additions.extend_from_slice(b"{\"actor\":");
             actor.write_json(&mut additions);
             additions.extend_from_slice(&self.tail);
@@ -80,10 +88,13 @@ impl ParcelMaker {
                 ids.push((u32::try_from(slot).unwrap_or(u32::MAX), id));
             }
         }
+        if !chunk.is_empty() {
+            // A little more than the last chunk's, so that the next one's are rarely moved.
+            self.bytes_each = additions.len() / chunk.len() + 16;
+        }
         additions.shrink_to_fit();
         let id_conflicts = ids.len() as u64;
         let parcel = Parcel::new(Arc::clone(&self.file), chunk, additions, ends).with_ids(ids);
-        let actors = actors.into_iter().map(|((class, kind), count)| (class, kind, count)).collect();
         Made { parcel, actors, id_conflicts }
     }
 
@@ -93,7 +104,7 @@ impl ParcelMaker {
         if self.ids.len() >= IDS_MAX {
             return None;
         }
-        let (id, content) = (hash(raw), hash(record.bytes()));
+        let (id, content) = (hash(raw), fingerprint(record.bytes()));
         match self.ids.insert(id, content) {
             Some(before) if before != content => {
                 // The first keeps the id, whatever follows.
@@ -112,8 +123,24 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Tells the bytes of events apart that have the same id. AWS sets the ids, so nobody can aim at this.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    u64::from(crc.sum()) << 32 | bytes.len() as u64 & u64::from(u32::MAX)
+}
+
 fn write_number(out: &mut Vec<u8>, number: u64) {
-    use std::io::Write as _;
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{number}");
+    let start = out.len();
+    let mut rest = number;
+    loop {
+        out.push(b'0' + (rest % 10) as u8);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
 }

@@ -403,10 +403,8 @@ impl Courier {
         let accepted = sorted.accepted.len() + sorted.pending.len();
         self.health.note_accepted(accepted as u64, self.clock.now());
         progress.ended.accepted |= accepted > 0;
-        for (item, outcome) in sorted.accepted.drain(..) {
-            self.observer.delivered(&item.event);
-            item.owed.settle(outcome);
-        }
+        self.observer.delivered(&mut sorted.accepted.iter().map(|(item, _)| &item.event));
+        Owed::settle_all(sorted.accepted.drain(..).map(|(item, outcome)| (item.owed, outcome)));
         progress.ended.pending.append(&mut sorted.pending);
     }
 

@@ -8,43 +8,13 @@ use crate::{Body, Event, LogFile};
 
 /// Writes `text` as a JSON string, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let short: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..=0x1f => b"",
-            _ => continue,
-        };
-        out.extend_from_slice(bytes.get(start..at).unwrap_or_default());
-        if short.is_empty() {
-            // Writing to a vector cannot fail.
-            let _ = write!(out, "\\u{byte:04x}");
-        } else {
-            out.extend_from_slice(short);
-        }
-        start = at + 1;
-    }
-    out.extend_from_slice(bytes.get(start..).unwrap_or_default());
-    out.push(b'"');
+    cloudtrail::write_string(text, out);
 }
 
 /// The length of `text` as a JSON string, quotes included.
 #[must_use]
 pub fn string_len(text: &str) -> usize {
-    2 + text
-        .bytes()
-        .map(|byte| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
-            0..=0x1f => 6,
-            _ => 1,
-        })
-        .sum::<usize>()
+    cloudtrail::string_len(text)
 }
 
 /// Writes `"key":"value"`, with a comma before it unless it is the first of `out` or of an object just opened.

@@ -13,6 +13,9 @@ use crate::{
     Sink, Token,
 };
 
+/// How much smaller bodies become at least, as a rule.
+const COMPRESSED: usize = 4;
+
 /// How request bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -41,18 +44,21 @@ impl Compression {
         let written = match self {
             Self::None => return body.flatten(),
             Self::Gzip(level) => {
-                let out = Vec::with_capacity(body.len() / 6);
+                let out = Vec::with_capacity(body.len() / COMPRESSED);
                 let mut encoder = GzEncoder::new(out, flate2::Compression::new(level));
                 write_buffered(body, &mut encoder).and_then(|()| encoder.finish())
             }
             Self::Deflate(level) => {
-                let out = Vec::with_capacity(body.len() / 6);
+                let out = Vec::with_capacity(body.len() / COMPRESSED);
                 let mut encoder = ZlibEncoder::new(out, flate2::Compression::new(level));
                 write_buffered(body, &mut encoder).and_then(|()| encoder.finish())
             }
         };
         // Writing to a vector cannot fail; an empty body would be refused, never taken for success.
-        written.unwrap_or_default()
+        let mut written = written.unwrap_or_default();
+        // It waits for its answer, and perhaps for a retry: what it does not need is given back.
+        written.shrink_to_fit();
+        written
     }
 }
 

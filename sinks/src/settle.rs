@@ -2,6 +2,7 @@
 //!
 //! An event that is dropped without an outcome stays owed: a bug or a panic can cause a redelivery, never a loss.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -171,11 +172,11 @@ impl Share {
         owed
     }
 
-    fn close(&self, index: u64, settled: bool) {
+    fn close(&self, events: Range<u64>, settled: bool) {
         let mut ledger = self.lock();
-        ledger.open = ledger.open.saturating_sub(1);
+        ledger.open = ledger.open.saturating_sub(events.end - events.start);
         if settled {
-            ledger.settled.insert(index..index + 1);
+            ledger.settled.insert(events);
         }
         let idle = ledger.open == 0;
         drop(ledger);
@@ -229,21 +230,54 @@ impl Owed {
 
     /// Gives the event its outcome.
     pub fn settle(mut self, outcome: Outcome) {
-        self.finish(outcome);
+        drop(self.finish(outcome));
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    /// Gives many events their outcomes; neighbours in a chunk are settled together, with one look at its share.
+    pub(crate) fn settle_all(duties: impl IntoIterator<Item = (Self, Outcome)>) {
+        let mut run: Option<Run> = None;
+        for (mut duty, outcome) in duties {
+            match &mut run {
+                Some(run) if run.is_followed_by(&duty, outcome) => {
+                    duty.done = true;
+                    run.events.end += 1;
+                }
+                _ => run = Some(duty.finish(outcome)),
+            }
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Run {
         self.done = true;
-        self.lot.stats.outcome(outcome, 1);
-        self.lot.share.close(self.index, outcome != Outcome::Released);
+        Run { lot: Arc::clone(&self.lot), events: self.index..self.index + 1, outcome }
     }
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
         if !self.done {
-            self.finish(Outcome::Released);
+            drop(self.finish(Outcome::Released));
         }
+    }
+}
+
+/// Neighbours in a log file that had the same outcome; settled when dropped, so that no panic can keep them open.
+struct Run {
+    lot: Arc<Lot>,
+    events: Range<u64>,
+    outcome: Outcome,
+}
+
+impl Run {
+    fn is_followed_by(&self, duty: &Owed, outcome: Outcome) -> bool {
+        Arc::ptr_eq(&self.lot, &duty.lot) && self.events.end == duty.index && self.outcome == outcome
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.lot.stats.outcome(self.outcome, self.events.end - self.events.start);
+        self.lot.share.close(self.events.clone(), self.outcome != Outcome::Released);
     }
 }
 
@@ -311,6 +345,28 @@ mod tests {
         assert!(!waiting.is_finished());
         duties.into_iter().for_each(|duty| duty.settle(Outcome::Delivered));
         assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn settled_together_each_event_has_its_own_outcome() {
+        let (share, other) = (Share::new(), Share::new());
+        let stats = Arc::new(LaneStats::default());
+        let mut duties = open(&share, &stats, &[0, 1, 2, 3, 5]);
+        duties.extend(open(&other, &stats, &[6, 7]));
+        let outcomes = [
+            Outcome::Delivered,
+            Outcome::Delivered,
+            Outcome::Released,
+            Outcome::Duplicate,
+            Outcome::Delivered,
+            Outcome::Delivered,
+            Outcome::DeadLettered,
+        ];
+        Owed::settle_all(duties.into_iter().zip(outcomes));
+        assert_eq!(share.idle().await.settled.ranges(), [0..2, 3..4, 5..6]);
+        assert_eq!(other.idle().await.settled.ranges(), std::slice::from_ref(&(6..8)));
+        assert_eq!(Outcome::ALL.map(|outcome| stats.count(outcome)), [4, 1, 1, 1]);
+        assert_eq!((stats.in_flight(), stats.held_bytes()), (0, 0));
     }
 
     #[test]

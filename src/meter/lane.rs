@@ -8,7 +8,7 @@ use sinks::ports::Clock;
 use sinks::{Event, LaneObserver, LaneState, Reason};
 
 use super::{LOG_INTERVAL, Throttle, dead_letter_failed, millis, origin, seconds, state_name};
-use crate::telemetry::{Metrics, SinkSeries};
+use crate::telemetry::{Metrics, SinkSeries, Timing};
 
 /// Observes the lane of one sink.
 pub struct LaneMeter {
@@ -77,10 +77,13 @@ impl LaneObserver for LaneMeter {
         }
     }
 
-    fn delivered(&self, event: &Event) {
-        let age = self.series.age.get(origin(event.file().via));
-        if let (Some(time), Some(age)) = (event.time(), age) {
-            age.observe(seconds(millis(self.clock.now()).saturating_sub(time.millis())));
+    fn delivered(&self, events: &mut dyn Iterator<Item = &Event>) {
+        let now = millis(self.clock.now());
+        let ages = self.series.age.each_ref().map(Timing::batch);
+        for event in events {
+            if let (Some(time), Some(age)) = (event.time(), ages.get(origin(event.file().via))) {
+                age.observe(seconds(now.saturating_sub(time.millis())));
+            }
         }
     }
 

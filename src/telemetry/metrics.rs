@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use cloudtrail::{ActorKind, NotificationShape};
 use prometheus::core::Collector;
+use prometheus::local::LocalHistogram;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -271,6 +272,25 @@ impl Level {
 pub struct Timing(Option<Histogram>);
 
 impl Timing {
+    /// Adds an observation.
+    pub fn observe(&self, seconds: f64) {
+        if let Some(histogram) = &self.0 {
+            histogram.observe(seconds);
+        }
+    }
+
+    /// Takes many observations, and adds them when dropped.
+    #[must_use]
+    pub fn batch(&self) -> TimingBatch {
+        TimingBatch(self.0.as_ref().map(Histogram::local))
+    }
+}
+
+/// Observations that are not part of their histogram yet.
+#[derive(Debug)]
+pub struct TimingBatch(Option<LocalHistogram>);
+
+impl TimingBatch {
     /// Adds an observation.
     pub fn observe(&self, seconds: f64) {
         if let Some(histogram) = &self.0 {

@@ -45,7 +45,7 @@ pub fn classify<'a>(event: &EventRef<'a>, fronts: &ConsoleFrontEnds) -> Actor<'a
     if !matches!(actor.class, ActorClass::None)
         && !matches!(kind, ActorKind::ServiceEvent | ActorKind::Service)
     {
-        let from_console = event.text(Field::SessionCredentialFromConsole).is_some_and(|text| text == "true");
+        let from_console = event.is(Field::SessionCredentialFromConsole, "true");
         actor.console = identity.front_end || from_console;
     }
     actor
@@ -77,7 +77,7 @@ impl<'a> Identity<'a> {
 
     /// The first row of the table that fits.
     fn kind(&self, event: &EventRef<'a>) -> ActorKind {
-        let is = |field, value: &str| event.text(field).is_some_and(|text| text == value);
+        let is = |field, value| event.is(field, value);
         let identity_type = event.filled(Field::IdentityType);
         let identity_type = identity_type.as_deref();
         if is(Field::EventCategory, "Aggregated") || is(Field::EventType, "AwsAggregatedEvent") {
@@ -165,7 +165,8 @@ impl<'a> Identity<'a> {
         actor.account =
             event.filled(Field::IdentityAccountId).or_else(|| event.filled(Field::IssuerAccountId));
         actor.identity_center_user = event.filled(Field::OnBehalfOfUserId);
-        let is_session = matches!(event.text(Field::IdentityType).as_deref(), Some("AssumedRole" | "Role"));
+        let is_session =
+            event.is(Field::IdentityType, "AssumedRole") || event.is(Field::IdentityType, "Role");
         actor.session = self
             .session_name()
             .filter(|session| !session.is_empty() && (is_session || self.assumed_role().is_some()))
@@ -189,11 +190,10 @@ impl<'a> Identity<'a> {
 
 /// The sixth part of an ARN: what it names within its account.
 fn resource(arn: &str) -> Option<&str> {
-    let mut parts = arn.splitn(6, ':');
-    if parts.next() != Some("arn") {
-        return None;
-    }
-    parts.nth(4)
+    let rest = arn.strip_prefix("arn:")?;
+    // Partition, service, region and account come before it.
+    let end_of_account = rest.bytes().enumerate().filter(|&(_, byte)| byte == b':').nth(3);
+    end_of_account.and_then(|(at, _)| rest.get(at + 1..))
 }
 
 fn is_instance_id(session: &str) -> bool {

@@ -1,5 +1,7 @@
 //! JSON in a buffer that may end anywhere: tokens are checked in full, and what is skipped can be resumed.
 
+use crate::text::special;
+
 /// Why the scan of a buffer does not go on. Positions count from the buffer's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -45,29 +47,6 @@ fn space_run(bytes: &[u8], mut at: usize, breaks: &mut bool) -> usize {
             _ => return at,
         }
     }
-}
-
-/// The first byte from `at` on that a string's content cannot hold as it is: quote, backslash, control character.
-#[inline(always)]
-fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    // Eight bytes at a time. A subtraction borrows only into higher bytes, so the lowest mark is exact.
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let marks = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let marks = marks & HIGHS;
-        if marks != 0 {
-            return Some(at + (marks.trailing_zeros() / 8) as usize);
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..)?;
-    rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).map(|place| at + place)
 }
 
 /// Checks a string whose content begins at `at`; returns where its closing quote is, and whether it has escapes.

@@ -15,9 +15,9 @@ pub trait LaneObserver: Send + Sync {
     fn failure(&self, why: &Reason, events: usize) {
         let _ = (why, events);
     }
-    /// The destination took this event.
-    fn delivered(&self, event: &Event) {
-        let _ = event;
+    /// The destination took these events.
+    fn delivered(&self, events: &mut dyn Iterator<Item = &Event>) {
+        let _ = events;
     }
     /// The lane's state has changed.
     fn state(&self, state: &LaneState) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cloudtrail::Field;
+use cloudtrail::{Field, Timestamp};
 use serde::Deserialize;
 
 use super::{Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, in_turn};
@@ -250,13 +250,15 @@ impl HttpSink for Elasticsearch {
         let mut own = Vec::new();
         let mut name = String::new();
         for event in events {
+            let time = event.time();
             own.clear();
-            self.write_action(event, &mut own, &mut name);
+            self.write_action(event, time, &mut own, &mut name);
             body.owned(&own);
+            own.clear();
             match (self.format, shape) {
-                (Format::Native, Shape::Normal) => self.write_native(event, body),
-                (Format::Native, Shape::Safe) => self.write_safe(event, body),
-                (Format::ElasticIntegration, _) => self.write_integration(event, body),
+                (Format::Native, Shape::Normal) => self.write_native(event, time, &mut own, body),
+                (Format::Native, Shape::Safe) => self.write_safe(event, time, body),
+                (Format::ElasticIntegration, _) => self.write_integration(event, time, body),
             }
             body.owned(b"\n");
         }
@@ -297,12 +299,12 @@ impl Elasticsearch {
         }
     }
 
-    fn write_action(&self, event: &Event, out: &mut Vec<u8>, name: &mut String) {
+    fn write_action(&self, event: &Event, time: Option<Timestamp>, out: &mut Vec<u8>, name: &mut String) {
         out.extend_from_slice(b"{\"create\":{\"_index\":\"");
         match &self.target {
             Target::Index(pattern) => {
                 name.clear();
-                pattern.write(event, name);
+                pattern.write(event, time, name);
                 out.extend_from_slice(name.as_bytes());
             }
             Target::DataStream(stream) => out.extend_from_slice(stream.as_bytes()),

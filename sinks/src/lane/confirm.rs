@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::delivery::{Courier, Item};
 use crate::retry::{Delays, RetryConfig};
-use crate::settle::Outcome;
+use crate::settle::{Outcome, Owed};
 use crate::{Reason, ReasonCode, Token};
 
 /// Between two questions, growing from the first to the second: most acknowledgements come within seconds.
@@ -31,10 +31,8 @@ impl Courier {
             let (confirmed, open): (Vec<_>, Vec<_>) =
                 pending.into_iter().partition(|(_, token)| stored.contains(token));
             pending = open;
-            for (item, _) in confirmed {
-                self.observer.delivered(&item.event);
-                item.owed.settle(Outcome::Delivered);
-            }
+            self.observer.delivered(&mut confirmed.iter().map(|(item, _)| &item.event));
+            Owed::settle_all(confirmed.into_iter().map(|(item, _)| (item.owed, Outcome::Delivered)));
             if pending.is_empty() {
                 return Vec::new();
             }

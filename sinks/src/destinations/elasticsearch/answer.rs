@@ -1,9 +1,10 @@
 //! What a bulk answer says of each event.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::super::{by_status, garbled};
 use super::{DocumentId, Elasticsearch, Format};
@@ -11,7 +12,32 @@ use crate::{Answer, Judgement, Reason, ReasonCode, Verdict};
 
 #[derive(Deserialize)]
 struct Bulk {
-    items: Vec<BTreeMap<String, Item>>,
+    items: Vec<Entry>,
+}
+
+/// An item under the name of its operation, of which there is one: it is the one that was asked for.
+struct Entry(Option<Item>);
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntryVisitor)
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = Entry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an item under the name of its operation")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entry, A::Error> {
+        let item = map.next_entry::<IgnoredAny, Item>()?.map(|(_, item)| item);
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Entry(item))
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,8 +122,8 @@ impl Elasticsearch {
             let text = format!("{count} events were sent and {} answered", bulk.items.len());
             return garbled(answer, &text);
         }
-        let items = bulk.items.into_iter().map(|item| item.into_values().next());
-        match items.map(|item| Some(self.read_item(item?))).collect::<Option<Vec<_>>>() {
+        let items = bulk.items.into_iter().map(|Entry(item)| Some(self.read_item(item?)));
+        match items.collect::<Option<Vec<_>>>() {
             Some(verdicts) => Judgement::Each(verdicts),
             None => garbled(answer, "an item of the bulk answer is empty"),
         }

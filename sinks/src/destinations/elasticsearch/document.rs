@@ -1,6 +1,6 @@
 //! The three ways in which an event becomes a document.
 
-use cloudtrail::Field;
+use cloudtrail::{Field, Timestamp};
 
 use super::super::Additions;
 use super::{Elasticsearch, Target};
@@ -36,20 +36,26 @@ pub(super) const SAFE_IDENTITY_FIELDS: &[(Field, &str)] = &[
 ];
 
 impl Elasticsearch {
-    pub(super) fn write_native<'a>(&self, event: &'a Event, body: &mut Body<'a>) {
-        let mut members = Vec::new();
+    /// `members` is empty, and used so that not every event has to have its own.
+    pub(super) fn write_native<'a>(
+        &self,
+        event: &'a Event,
+        time: Option<Timestamp>,
+        members: &mut Vec<u8>,
+        body: &mut Body<'a>,
+    ) {
         // A data stream takes nothing without it.
         if self.common.additions == Additions::Full || matches!(self.target, Target::DataStream(_)) {
-            write_timestamp(event, &mut members);
+            write_timestamp(time, members);
         }
-        self.common.write_trailship(&mut members, event);
-        encode::splice(body, event, &members);
+        self.common.write_trailship(members, event);
+        encode::splice(body, event, members);
     }
 
     /// What any mapping takes: texts of fields that are always scalar, and the record as one string.
-    pub(super) fn write_safe<'a>(&self, event: &'a Event, body: &mut Body<'a>) {
+    pub(super) fn write_safe<'a>(&self, event: &'a Event, time: Option<Timestamp>, body: &mut Body<'a>) {
         let mut own = vec![b'{'];
-        write_timestamp(event, &mut own);
+        write_timestamp(time, &mut own);
         write_fields(event, SAFE_FIELDS, &mut own);
         let mut identity = vec![b'{'];
         write_fields(event, SAFE_IDENTITY_FIELDS, &mut identity);
@@ -71,9 +77,14 @@ impl Elasticsearch {
         body.owned(&own);
     }
 
-    pub(super) fn write_integration<'a>(&self, event: &'a Event, body: &mut Body<'a>) {
+    pub(super) fn write_integration<'a>(
+        &self,
+        event: &'a Event,
+        time: Option<Timestamp>,
+        body: &mut Body<'a>,
+    ) {
         let mut own = vec![b'{'];
-        write_timestamp(event, &mut own);
+        write_timestamp(time, &mut own);
         encode::write_key(&mut own, "message");
         own.push(b'"');
         body.owned(&own);
@@ -103,8 +114,8 @@ fn write_fields(event: &Event, fields: &[(Field, &str)], out: &mut Vec<u8>) {
     }
 }
 
-fn write_timestamp(event: &Event, out: &mut Vec<u8>) {
-    if let Some(time) = event.time() {
+fn write_timestamp(time: Option<Timestamp>, out: &mut Vec<u8>) {
+    if let Some(time) = time {
         encode::write_member(out, "@timestamp", &time.to_rfc3339_millis());
     }
 }

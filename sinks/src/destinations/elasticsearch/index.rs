@@ -1,8 +1,6 @@
 //! Index names made from an event's own date and place, always legal, whatever the event says.
 
-use std::fmt::Write as _;
-
-use cloudtrail::Field;
+use cloudtrail::{Field, Timestamp};
 
 use crate::Event;
 
@@ -91,13 +89,13 @@ impl IndexPattern {
         self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
-    /// Writes the name for `event`.
-    pub(super) fn write(&self, event: &Event, out: &mut String) {
+    /// Writes the name for `event`, which happened at `time`.
+    pub(super) fn write(&self, event: &Event, time: Option<Timestamp>, out: &mut String) {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),
                 Part::Place(place) => write_legal(&place.of(event), out),
-                Part::Date(parts) => write_date(event, parts, out),
+                Part::Date(parts) => write_date(time, parts, out),
             }
         }
     }
@@ -187,19 +185,25 @@ fn write_legal(text: &str, out: &mut String) {
     }
 }
 
-fn write_date(event: &Event, parts: &[DatePart], out: &mut String) {
-    let Some((year, month, day)) = event.time().map(cloudtrail::Timestamp::date) else {
+fn write_date(time: Option<Timestamp>, parts: &[DatePart], out: &mut String) {
+    let Some((year, month, day)) = time.map(Timestamp::date) else {
         out.push_str(UNDATED);
         return;
     };
+    let two = |number: i32, out: &mut String| {
+        out.extend([number / 10, number % 10].map(|digit| char::from(b'0' + digit as u8)));
+    };
     for part in parts {
-        // Writing to a string cannot fail.
-        let _ = match part {
-            DatePart::Year => write!(out, "{:04}", year.clamp(0, 9999)),
-            DatePart::Month => write!(out, "{month:02}"),
-            DatePart::Day => write!(out, "{day:02}"),
-            DatePart::Separator(c) => write!(out, "{c}"),
-        };
+        match part {
+            DatePart::Year => {
+                let year = year.clamp(0, 9999);
+                two(year / 100, out);
+                two(year % 100, out);
+            }
+            DatePart::Month => two(i32::from(month), out),
+            DatePart::Day => two(i32::from(day), out),
+            DatePart::Separator(c) => out.push(*c),
+        }
     }
 }
 
@@ -217,7 +221,8 @@ mod tests {
     #[track_caller]
     fn check(pattern: &str, record: &str, expected: &str) {
         let mut name = String::new();
-        IndexPattern::parse(pattern).unwrap().write(&Sample::new(record).event(), &mut name);
+        let event = Sample::new(record).event();
+        IndexPattern::parse(pattern).unwrap().write(&event, event.time(), &mut name);
         assert_eq!(name, expected);
     }
 
@@ -278,7 +283,8 @@ mod tests {
             let record = serde_json::json!({ "awsRegion": region, "eventTime": time }).to_string();
             let pattern = IndexPattern::parse("{region}-%Y.%m.%d").unwrap();
             let mut name = String::new();
-            pattern.write(&Sample::new(&record).event(), &mut name);
+            let event = Sample::new(&record).event();
+            pattern.write(&event, event.time(), &mut name);
             prop_assert!(name.chars().all(is_legal) && name.starts_with(|c: char| c.is_ascii_alphanumeric()));
             prop_assert!(name.len() <= pattern.len_max());
         }
