@@ -111,12 +111,13 @@ mod tests {
     async fn a_large_chunk_gets_its_memory_though_small_ones_keep_coming() {
         let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(1_700_000_000));
         let lanes = Arc::new(Lanes::new(Vec::new(), Budget::new(64 * 1024), clock));
-        for _ in 0..16 {
+        for number in 0..16 {
             let lanes = Arc::clone(&lanes);
             tokio::spawn(async move {
                 loop {
                     let charge = lanes.charge(8 * 1024).await;
-                    tokio::time::sleep(Duration::from_millis(30)).await;
+                    // Never do they all give back within the time after which lanes are relieved.
+                    tokio::time::sleep(Duration::from_millis(40 + 7 * number)).await;
                     drop(charge);
                 }
             });

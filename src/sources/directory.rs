@@ -74,7 +74,7 @@ impl DirectorySource {
                 if running.jobs.len() >= JOBS_MAX {
                     break;
                 }
-                running.start(found, Arc::clone(&self).ship(found.clone()));
+                running.start(found, Arc::clone(&self).ship(found.clone(), stop.clone()));
             }
             if done.len() + later.len() > 2 * there.len() + FORGET_MIN {
                 forget_others(&mut done, &mut later, there);
@@ -102,8 +102,12 @@ impl DirectorySource {
         }
     }
 
-    async fn ship(self: Arc<Self>, found: Found) -> bool {
+    async fn ship(self: Arc<Self>, found: Found, stop: Stop) -> bool {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
+        if stop.is_asked() {
+            // It has not begun: the next agent ships it.
+            return false;
+        }
         let is_done = self.ship_file(&found, slot).await;
         if is_done && let Err(error) = self.remember(&found).await {
             tracing::warn!(
