@@ -76,6 +76,13 @@ fn put(bench: &Bench, generator: &mut Generator) -> Inputs {
         bench.issue(&generator.log_file(20));
         inputs.good += 1;
     }
+    let checksum = generator.log_file(5);
+    let mut gz = checksum.gz.clone();
+    let at = gz.len() - 8;
+    gz[at] ^= 1;
+    bench.note(&checksum, &checksum.key);
+    bench.aws.put_object(BUCKET, &checksum.key, gz).unwrap();
+    inputs.cases.push((checksum.key, End::DeadLettered(&["gzip"])));
     let (invalid, _) = generator.odd_file(Oddity::PlainJson);
     let text = String::from_utf8(invalid.gz.to_vec()).unwrap();
     bench.note(&invalid, &invalid.key);
