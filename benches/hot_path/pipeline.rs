@@ -61,7 +61,15 @@ impl Pipeline {
 
     /// Takes `files` through the stages up to `last`.
     pub(crate) fn run(&self, files: &[Vec<u8>], last: Stage) -> anyhow::Result<Done> {
-        let mut run = Run { pipeline: self, last, batch: Vec::new(), batch_bytes: 0, done: Done::default() };
+        let mut run = Run {
+            pipeline: self,
+            last,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            buffer: Vec::new(),
+            sent: Vec::new(),
+            done: Done::default(),
+        };
         let mut chunks = Vec::new();
         for file in files {
             let mut reader = LogFileReader::new(Limits::default());
@@ -83,6 +91,9 @@ struct Run<'a> {
     last: Stage,
     batch: Vec<Event>,
     batch_bytes: usize,
+    /// Used for one body after the other, as a worker of the agent does.
+    buffer: Vec<u8>,
+    sent: Vec<u8>,
     done: Done,
 }
 
@@ -110,14 +121,14 @@ impl Run<'_> {
     }
 
     fn close(&mut self) {
-        let mut body = Body::new();
+        let mut body = Body::with_buffer(std::mem::take(&mut self.buffer));
         self.pipeline.sink.body(&self.batch, Shape::Normal, &mut body);
         self.done.body_bytes += body.len() as u64;
         if self.last >= Stage::Compress {
-            let sent = Compression::Gzip(GZIP_LEVEL).encode(&body);
-            self.done.sent_bytes += sent.len() as u64;
+            Compression::Gzip(GZIP_LEVEL).encode(&body, &mut self.sent);
+            self.done.sent_bytes += self.sent.len() as u64;
         }
-        drop(body);
+        self.buffer = body.into_buffer();
         self.batch.clear();
         self.batch_bytes = 0;
     }

@@ -24,6 +24,8 @@ pub enum Piece<'a> {
     },
     /// What the destination adds: a range of the body's own bytes.
     Owned(Range<usize>),
+    /// What is added for all destinations alike, and lives as long as the events.
+    Shared(&'a [u8]),
 }
 
 /// A request's body, never flattened before it is compressed.
@@ -41,6 +43,19 @@ impl<'a> Body<'a> {
         Self::default()
     }
 
+    /// An empty body that writes into the buffer of an earlier one.
+    #[must_use]
+    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { own: buffer, ..Self::default() }
+    }
+
+    /// The buffer, for another body.
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.own
+    }
+
     /// Adds bytes of a log file as they stand.
     pub fn slice(&mut self, chunk: &'a Chunk, range: Range<u32>) {
         self.len += range.len();
@@ -51,6 +66,14 @@ impl<'a> Body<'a> {
     pub fn escaped(&mut self, chunk: &'a Chunk, range: Range<u32>) {
         self.len += escaped_len(bytes_of(chunk, &range));
         self.pieces.push(Piece::Escaped { chunk, range });
+    }
+
+    /// Adds bytes that live as long as the events.
+    pub fn shared(&mut self, bytes: &'a [u8]) {
+        if !bytes.is_empty() {
+            self.len += bytes.len();
+            self.pieces.push(Piece::Shared(bytes));
+        }
     }
 
     /// Adds bytes of the destination's own.
@@ -95,6 +118,7 @@ impl<'a> Body<'a> {
                 Piece::Slice { chunk, range } => out.write_all(bytes_of(chunk, range))?,
                 Piece::Escaped { chunk, range } => write_escaped(bytes_of(chunk, range), out)?,
                 Piece::Owned(range) => out.write_all(self.own.get(range.clone()).unwrap_or_default())?,
+                Piece::Shared(bytes) => out.write_all(bytes)?,
             }
         }
         Ok(())

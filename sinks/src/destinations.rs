@@ -142,16 +142,18 @@ pub struct CommonSettings {
 }
 
 impl CommonSettings {
-    /// Writes the member `trailship` of an event, with a comma before it where members stand already;
-    /// nothing where it gets none.
-    pub(crate) fn write_trailship(&self, out: &mut Vec<u8>, event: &Event) {
-        if self.additions == Additions::Full && event.additions().is_some() {
-            encode::write_key(out, "trailship");
-            encode::write_additions(out, event, &self.labels);
+    /// The member `trailship` of an event, with a comma before it where members stand already; nothing where
+    /// it gets none. What is given back stands behind `out`.
+    #[must_use]
+    pub(crate) fn trailship<'a>(&self, out: &mut Vec<u8>, event: &'a Event) -> &'a [u8] {
+        if self.additions == Additions::None || event.additions().is_none() {
+            return &[];
         }
+        encode::write_key(out, "trailship");
+        encode::additions(out, event, &self.labels)
     }
 
-    /// An upper bound of what [`write_trailship`](Self::write_trailship) writes.
+    /// An upper bound of what [`trailship`](Self::trailship) adds.
     pub(crate) fn trailship_len(&self, event: &Event) -> usize {
         match self.additions {
             Additions::Full => encode::additions_len(event, &self.labels) + ",\"trailship\":".len(),

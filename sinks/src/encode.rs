@@ -55,10 +55,11 @@ pub fn write_epoch_seconds(out: &mut Vec<u8>, time: Timestamp) {
     let _ = write!(out, "{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000));
 }
 
-/// Adds `event` to `body` with `members` (`"key":value`, joined by commas, or nothing) before its last brace.
-pub fn splice<'a>(body: &mut Body<'a>, event: &'a Event, members: &[u8]) {
+/// Adds `event` to `body` with members (`"key":value`, joined by commas, or nothing) before its last brace:
+/// `members`, and right behind it what [`additions`] left to be shared.
+pub fn splice<'a>(body: &mut Body<'a>, event: &'a Event, members: &[u8], shared: &'a [u8]) {
     let range = event.range();
-    if members.is_empty() || range.len() < 2 {
+    if members.is_empty() && shared.is_empty() || range.len() < 2 {
         body.slice(event.chunk(), range);
         return;
     }
@@ -68,6 +69,7 @@ pub fn splice<'a>(body: &mut Body<'a>, event: &'a Event, members: &[u8]) {
         body.owned(b",");
     }
     body.owned(members);
+    body.shared(shared);
     body.owned(b"}");
 }
 
@@ -103,6 +105,17 @@ pub fn write_additions(out: &mut Vec<u8>, event: &Event, labels: &[(String, Stri
     out.push(b'}');
 }
 
+/// The additions of `event` as [`write_additions`] has them: what is shared with other sinks is given back,
+/// and stands behind `out`; what only this sink adds is written to `out`.
+#[must_use]
+pub fn additions<'a>(out: &mut Vec<u8>, event: &'a Event, labels: &[(String, String)]) -> &'a [u8] {
+    if labels.is_empty() {
+        return event.additions().unwrap_or_default();
+    }
+    write_additions(out, event, labels);
+    &[]
+}
+
 /// An upper bound of what [`write_additions`] writes.
 #[must_use]
 pub fn additions_len(event: &Event, labels: &[(String, String)]) -> usize {
@@ -128,7 +141,7 @@ mod tests {
     fn spliced(record: &str, members: &str) -> String {
         let event = Sample::new(record).event();
         let mut body = Body::new();
-        splice(&mut body, &event, members.as_bytes());
+        splice(&mut body, &event, members.as_bytes(), b"");
         String::from_utf8(body.flatten()).unwrap()
     }
 
@@ -145,6 +158,20 @@ mod tests {
         assert_eq!(spliced(r#"{"a":{"b":1}}"#, r#""c":2"#), r#"{"a":{"b":1},"c":2}"#);
         assert_eq!(spliced(r#"{"a":1 }"#, r#""c":2"#), r#"{"a":1 ,"c":2}"#);
         assert_eq!(spliced(r#"{"a":1}"#, ""), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn what_is_shared_stands_behind_the_members() {
+        let event = Sample::new(r#"{"a":1}"#).additions(r#"{"record":7}"#).event();
+        let with = |labels: &[(&str, &str)]| {
+            let (mut body, mut members) = (Body::new(), br#""trailship":"#.to_vec());
+            let labels = pairs(labels);
+            let shared = super::additions(&mut members, &event, &labels);
+            splice(&mut body, &event, &members, shared);
+            String::from_utf8(body.flatten()).unwrap()
+        };
+        assert_eq!(with(&[]), r#"{"a":1,"trailship":{"record":7}}"#);
+        assert_eq!(with(&[("dc", "1")]), r#"{"a":1,"trailship":{"record":7,"labels":{"dc":"1"}}}"#);
     }
 
     #[test]

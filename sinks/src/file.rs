@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::dead_letter::timestamp;
-use crate::encode::{additions_len, splice, write_additions};
+use crate::encode::{additions, additions_len, splice};
 use crate::http::not_encoded;
 use crate::ports::{Clock, Compute, Files, run_on};
 use crate::{Attempt, Body, Encoded, Event, Judgement, Reason, ReasonCode, Shape, Sink, Verdict};
@@ -33,11 +33,12 @@ impl LineFormat {
         let mut members = Vec::new();
         for event in events {
             members.clear();
+            let mut shared: &[u8] = &[];
             if self.additions && event.additions().is_some() {
                 members.extend_from_slice(KEY);
-                write_additions(&mut members, event, &self.labels);
+                shared = additions(&mut members, event, &self.labels);
             }
-            splice(&mut body, event, &members);
+            splice(&mut body, event, &members, shared);
             body.owned(b"\n");
         }
         body.flatten()

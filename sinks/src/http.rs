@@ -1,5 +1,6 @@
 //! An HTTP destination as a sink: encodes off the runtime, compresses once, exchanges through the transport.
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -13,8 +14,19 @@ use crate::{
     Sink, Token,
 };
 
-/// How much smaller bodies become at least, as a rule.
-const COMPRESSED: usize = 4;
+/// A worker keeps its buffers for the next body, unless they became larger than this.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// Buffers of a worker. Made anew for each body, they would grow from nothing each time, and leave holes in memory.
+#[derive(Default)]
+struct Buffers {
+    own: Vec<u8>,
+    out: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
 
 /// How request bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,28 +50,49 @@ impl Compression {
         }
     }
 
-    /// Compresses a body.
-    #[must_use]
-    pub fn encode(self, body: &Body<'_>) -> Vec<u8> {
+    /// Compresses a body into `out`, in the place of what was there.
+    pub fn encode(self, body: &Body<'_>, out: &mut Vec<u8>) {
+        out.clear();
         let written = match self {
-            Self::None => return body.flatten(),
+            Self::None => {
+                out.reserve(body.len());
+                body.write_to(out)
+            }
             Self::Gzip(level) => {
-                let out = Vec::with_capacity(body.len() / COMPRESSED);
-                let mut encoder = GzEncoder::new(out, flate2::Compression::new(level));
-                write_buffered(body, &mut encoder).and_then(|()| encoder.finish())
+                let mut encoder = GzEncoder::new(&mut *out, flate2::Compression::new(level));
+                write_buffered(body, &mut encoder).and_then(|()| encoder.finish().map(|_| ()))
             }
             Self::Deflate(level) => {
-                let out = Vec::with_capacity(body.len() / COMPRESSED);
-                let mut encoder = ZlibEncoder::new(out, flate2::Compression::new(level));
-                write_buffered(body, &mut encoder).and_then(|()| encoder.finish())
+                let mut encoder = ZlibEncoder::new(&mut *out, flate2::Compression::new(level));
+                write_buffered(body, &mut encoder).and_then(|()| encoder.finish().map(|_| ()))
             }
         };
-        // Writing to a vector cannot fail; an empty body would be refused, never taken for success.
-        let mut written = written.unwrap_or_default();
-        // It waits for its answer, and perhaps for a retry: what it does not need is given back.
-        written.shrink_to_fit();
-        written
+        if written.is_err() {
+            // Writing to a vector cannot fail; an empty body would be refused, never taken for success.
+            out.clear();
+        }
     }
+}
+
+fn encode(
+    sink: &dyn HttpSink,
+    events: &[Event],
+    shape: Shape,
+    compression: Compression,
+    buffers: &mut Buffers,
+) -> Encoded {
+    let mut body = Body::with_buffer(std::mem::take(&mut buffers.own));
+    sink.body(events, shape, &mut body);
+    compression.encode(&body, &mut buffers.out);
+    // It waits for its answer, and perhaps for a retry: a copy has no bytes to spare.
+    let encoded = Encoded { plain_len: body.len(), bytes: Bytes::copy_from_slice(&buffers.out) };
+    buffers.own = body.into_buffer();
+    for buffer in [&mut buffers.own, &mut buffers.out] {
+        if buffer.capacity() > BUFFER_BYTES_KEPT {
+            *buffer = Vec::new();
+        }
+    }
+    encoded
 }
 
 /// Many small pieces cost the compressor a call each: they are gathered first.
@@ -113,9 +146,7 @@ impl Sink for HttpDestination {
     async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason> {
         let (sink, events, compression) = (Arc::clone(&self.sink), Arc::clone(events), self.compression);
         let encoded = run_on(&*self.compute, move || {
-            let mut body = Body::new();
-            sink.body(&events, shape, &mut body);
-            Encoded { plain_len: body.len(), bytes: compression.encode(&body).into() }
+            BUFFERS.with_borrow_mut(|buffers| encode(&*sink, &events, shape, compression, buffers))
         });
         encoded.await.filter(|encoded| !encoded.bytes.is_empty()).ok_or_else(not_encoded)
     }

@@ -113,8 +113,8 @@ impl HttpSink for Loggly {
             {
                 encode::write_member(&mut members, "timestamp", &time.to_rfc3339_millis());
             }
-            self.common.write_trailship(&mut members, event);
-            encode::splice(body, event, &members);
+            let shared = self.common.trailship(&mut members, event);
+            encode::splice(body, event, &members, shared);
             body.owned(b"\n");
         }
     }

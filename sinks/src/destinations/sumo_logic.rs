@@ -146,8 +146,8 @@ impl HttpSink for SumoLogic {
         let mut members = Vec::new();
         for event in events {
             members.clear();
-            self.common.write_trailship(&mut members, event);
-            encode::splice(body, event, &members);
+            let shared = self.common.trailship(&mut members, event);
+            encode::splice(body, event, &members, shared);
             body.owned(b"\n");
         }
     }

@@ -48,8 +48,8 @@ impl Elasticsearch {
         if self.common.additions == Additions::Full || matches!(self.target, Target::DataStream(_)) {
             write_timestamp(time, members);
         }
-        self.common.write_trailship(members, event);
-        encode::splice(body, event, members);
+        let shared = self.common.trailship(members, event);
+        encode::splice(body, event, members, shared);
     }
 
     /// What any mapping takes: texts of fields that are always scalar, and the record as one string.
@@ -72,9 +72,10 @@ impl Elasticsearch {
         body.escaped(event.chunk(), event.range());
         own.clear();
         own.push(b'"');
-        self.common.write_trailship(&mut own, event);
-        own.push(b'}');
+        let shared = self.common.trailship(&mut own, event);
         body.owned(&own);
+        body.shared(shared);
+        body.owned(b"}");
     }
 
     pub(super) fn write_integration<'a>(
@@ -91,6 +92,7 @@ impl Elasticsearch {
         body.escaped(event.chunk(), event.range());
         own.clear();
         own.push(b'"');
+        let mut shared: &[u8] = &[];
         if self.common.additions == Additions::Full {
             own.extend_from_slice(
                 b",\"tags\":[\"preserve_original_event\"],\"aws\":{\"s3\":{\"bucket\":{\"name\":",
@@ -99,10 +101,11 @@ impl Elasticsearch {
             own.extend_from_slice(b"},\"object\":{\"key\":");
             encode::write_string(&mut own, &event.file().key);
             own.extend_from_slice(b"}}}");
-            self.common.write_trailship(&mut own, event);
+            shared = self.common.trailship(&mut own, event);
         }
-        own.push(b'}');
         body.owned(&own);
+        body.shared(shared);
+        body.owned(b"}");
     }
 }
 
