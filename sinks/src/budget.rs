@@ -24,6 +24,14 @@ pub struct Charge {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Charge {
+    /// How much of the budget it is.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.in_use.fetch_sub(self.bytes, Ordering::Relaxed);

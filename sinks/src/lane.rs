@@ -157,7 +157,7 @@ impl Lane {
             return;
         }
         let indices: Vec<u64> = wanted.iter().map(|&(_, index)| index).collect();
-        let duties = Owed::open(share, &self.stats, &indices, parcel.memory_bytes() as u64);
+        let duties = Owed::open(share, &self.stats, &indices, parcel.memory_bytes(1));
         let items = wanted.iter().zip(duties).filter_map(|(&(slot, _), owed)| {
             let event = Event::new(parcel, slot)?;
             Some(Item::new(event, owed?))

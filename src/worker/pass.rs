@@ -252,7 +252,7 @@ impl Pass<'_> {
             if !wanted {
                 continue;
             }
-            let charge = self.lanes.charge(made.parcel.memory_bytes() as u64).await;
+            let charge = self.lanes.charge(made.parcel.memory_bytes(self.targets.len())).await;
             let parcel = Arc::new(made.parcel.with_charge(Some(charge)));
             for target in self.targets {
                 target.lane.offer(&parcel, target.share);
