@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use cloudtrail::{Chunk, EventRef, Field};
+use cloudtrail::{Chunk, EventRef, Field, Timestamp};
 
 use crate::budget::Charge;
+use crate::identity::time_of;
 
 /// How a log file came to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub struct Parcel {
     additions: Vec<u8>,
     /// Where each event's additions end.
     ends: Vec<u32>,
+    /// When each event happened. Asked for again and again, long after the event's bytes have left the caches.
+    times: Vec<Option<Timestamp>>,
     /// Events whose id another event of the same log file has, with other bytes: they get one of their own.
     ids: Vec<(u32, String)>,
     /// The parcel's part of the memory budget, given back with it.
@@ -80,7 +83,8 @@ impl Parcel {
     /// (without labels of a sink; its own labels stand last), and `ends` where each of them ends.
     #[must_use]
     pub fn new(file: Arc<LogFile>, chunk: Chunk, additions: Vec<u8>, ends: Vec<u32>) -> Self {
-        Self { file, chunk, additions, ends, ids: Vec::new(), charge: None }
+        let times = chunk.events().map(|record| time_of(&record, &file)).collect();
+        Self { file, chunk, additions, ends, times, ids: Vec::new(), charge: None }
     }
 
     /// The same with ids of their own for some events, by their position in the chunk, in order.
@@ -115,7 +119,8 @@ impl Parcel {
         if let Some(charge) = &self.charge {
             return charge.bytes();
         }
-        let held = (self.chunk.memory_bytes() + self.additions.len() + self.ends.len() * 4) as u64;
+        let each = size_of::<u32>() + size_of::<Option<Timestamp>>();
+        let held = (self.chunk.memory_bytes() + self.additions.len() + self.chunk.len() * each) as u64;
         // Measured: while a request waits for its answer its lane holds it compressed, with its events' places,
         // a fifth of the parcel. And the allocator keeps an arena a thread: as parcels are made by one and freed
         // by another, it holds on to three quarters of what is in use. Uncharged, both would come on top.
@@ -142,6 +147,13 @@ impl Event {
     #[must_use]
     pub fn file(&self) -> &LogFile {
         &self.parcel.file
+    }
+
+    /// When it happened: `eventTime`, else `timeWindow.windowStart`, else the minute in the log file's name.
+    /// `None` where none of them says; never the clock.
+    #[must_use]
+    pub fn time(&self) -> Option<Timestamp> {
+        self.parcel.times.get(self.slot as usize).copied().flatten()
     }
 
     /// The id that was given to it because another event of its log file has the same one.

@@ -232,7 +232,7 @@ impl HttpSink for Elasticsearch {
             Target::Index(pattern) => pattern.len_max(),
             Target::DataStream(name) => name.len(),
         };
-        let id = self.id(event).map_or(0, |id| encode::string_len(&id));
+        let id = if self.document_id == DocumentId::None { 0 } else { event.document_id_len() };
         let document = match self.format {
             Format::Native => event.bytes().len(),
             Format::ElasticIntegration => {
