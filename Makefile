@@ -74,7 +74,7 @@ test-real: $(VENV)/.ready
 	$(PYTHON) tests/real/run.py --binary $(BINARY) --tools $(TOOLS) $(if $(REAL_LOG_FILES),--log-files "$(REAL_LOG_FILES)")
 
 bench:
-	cargo bench --locked
+	cargo bench --locked --bench hot_path --bench end_to_end
 
 # libFuzzer needs flags that are unstable; RUSTC_BOOTSTRAP lets the stable compiler take them.
 fuzz: $(CARGO_FUZZ)

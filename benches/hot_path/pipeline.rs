@@ -59,11 +59,17 @@ impl Pipeline {
         Ok(Self { sink: built.sink, fronts: Arc::default() })
     }
 
-    /// Takes `files` through the stages up to `last`.
-    pub(crate) fn run(&self, files: &[Vec<u8>], last: Stage) -> anyhow::Result<Done> {
+    /// Takes `files` through the stages up to `last`. `each` gets every body once it is laid out.
+    pub(crate) fn run(
+        &self,
+        files: &[Vec<u8>],
+        last: Stage,
+        each: impl FnMut(&Body<'_>),
+    ) -> anyhow::Result<Done> {
         let mut run = Run {
             pipeline: self,
             last,
+            each,
             batch: Vec::new(),
             batch_bytes: 0,
             buffer: Vec::new(),
@@ -86,9 +92,10 @@ impl Pipeline {
     }
 }
 
-struct Run<'a> {
+struct Run<'a, Each> {
     pipeline: &'a Pipeline,
     last: Stage,
+    each: Each,
     batch: Vec<Event>,
     batch_bytes: usize,
     /// Used for one body after the other, as a worker of the agent does.
@@ -97,7 +104,7 @@ struct Run<'a> {
     done: Done,
 }
 
-impl Run<'_> {
+impl<Each: FnMut(&Body<'_>)> Run<'_, Each> {
     fn take(&mut self, chunks: &mut Vec<Chunk>, maker: &mut ParcelMaker) {
         for chunk in chunks.drain(..) {
             self.done.events += chunk.len() as u64;
@@ -124,6 +131,7 @@ impl Run<'_> {
         let mut body = Body::with_buffer(std::mem::take(&mut self.buffer));
         self.pipeline.sink.body(&self.batch, Shape::Normal, &mut body);
         self.done.body_bytes += body.len() as u64;
+        (self.each)(&body);
         if self.last >= Stage::Compress {
             Compression::Gzip(GZIP_LEVEL).encode(&body, &mut self.sent);
             self.done.sent_bytes += self.sent.len() as u64;

@@ -169,3 +169,34 @@ fn write_escaped(bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
     }
     out.write_all(bytes.get(start..).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Sample;
+
+    #[test]
+    fn pieces_come_out_in_order_and_as_long_as_the_body_says() {
+        let event = Sample::new(r#"{"a":"\n"}"#).event();
+        let mut body = Body::new();
+        body.owned(b"x");
+        body.slice(event.chunk(), event.range());
+        body.shared(b"yy");
+        body.owned(b"\"");
+        body.escaped(event.chunk(), event.range());
+        body.owned(b"\"");
+        let text = body.flatten();
+        assert_eq!(text, br#"x{"a":"\n"}yy"{\"a\":\"\\n\"}""#);
+        assert_eq!(body.len(), text.len());
+    }
+
+    #[test]
+    fn a_body_in_a_used_buffer_holds_nothing_of_the_one_before() {
+        let mut first = Body::new();
+        first.owned(b"first");
+        let mut second = Body::with_buffer(first.into_buffer());
+        assert!(second.is_empty());
+        second.owned(b"2");
+        assert_eq!(second.flatten(), b"2");
+    }
+}

@@ -213,3 +213,21 @@ impl Event {
         self.parcel.additions.get(start..end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Budget;
+    use crate::testing::Sample;
+
+    #[tokio::test]
+    async fn a_parcel_is_charged_for_each_lane_and_keeps_to_what_it_was_charged() {
+        let event = Sample::new(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1000))).event();
+        let parcel = Parcel::new(Arc::clone(&event.parcel.file), event.chunk().clone(), Vec::new(), vec![0]);
+        let (one, five) = (parcel.memory_bytes(1), parcel.memory_bytes(5));
+        assert!(one > 1000 && one < five && five < 2 * one, "{one} {five}");
+        let charge = Budget::new(1 << 20).charge(five).await;
+        let parcel = parcel.with_charge(Some(charge));
+        assert_eq!((parcel.memory_bytes(1), parcel.memory_bytes(5)), (five, five));
+    }
+}
