@@ -11,6 +11,7 @@ mod elasticsearch;
 mod full_run;
 mod isolation;
 mod loggly_sumo;
+#[cfg(target_os = "linux")]
 mod memory;
 mod odd_inputs;
 mod secrets;

@@ -18,7 +18,6 @@ fn inflated_mib() -> u64 {
     given.map_or(192, |text| text.parse().expect("TRAILSHIP_TEST_HUGE_MIB is a number"))
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_huge_log_file_is_shipped_in_little_memory() {
     let bench = Bench::start().await;
