@@ -28,9 +28,9 @@ use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
-use make::{SinkPorts, lane_config, make_sink};
+use make::lane_config;
 
-pub use make::{host_of, transport_settings};
+pub use make::{Makers, transport};
 
 /// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
@@ -46,7 +46,7 @@ pub struct App {
     pub config: Arc<Config>,
     pub plan: Arc<Plan>,
     pub metrics: Arc<Metrics>,
-    pub identities: BTreeMap<String, Arc<Aws>>,
+    pub identities: Arc<BTreeMap<String, Arc<Aws>>>,
     pub files: Arc<dyn Files>,
     /// Where each sink's events go, for display.
     pub endpoints: Vec<Vec<String>>,
@@ -75,15 +75,21 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let files: Arc<dyn Files> = Arc::new(LocalFiles);
-        let identities = load_identities_with(&config, credentials).await;
+        let identities = Arc::new(load_identities_with(&config, credentials).await);
         let dead_letters = dead_letters(&config, &files, &random, &identities)?;
         let budget = Budget::new(config.agent.memory_budget);
         let part = budget.total_bytes() / config.sinks.len().max(1) as u64;
         let mut lanes = Vec::new();
         let mut endpoints = Vec::new();
-        let ports = SinkPorts { compute: &compute, clock: &clock, random: &random, files: &files };
+        let makers = Makers {
+            compute: Arc::clone(&compute),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            files: Arc::clone(&files),
+            identities: Arc::clone(&identities),
+        };
         for sink in &config.sinks {
-            let (made, shown) = make_sink(sink, &ports).with_context(|| format!("sinks.{}", sink.name))?;
+            let (made, shown) = makers.sink(sink).with_context(|| format!("sinks.{}", sink.name))?;
             let observer = Arc::new(LaneMeter::new(&sink.name, Arc::clone(&metrics), Arc::clone(&clock)));
             let lane_ports = LanePorts {
                 clock: Arc::clone(&clock),
@@ -394,6 +400,7 @@ async fn load_identities_with(
             used.extend(sqs.buckets.iter().map(|bucket| bucket.aws.as_str()));
         }
     }
+    used.extend(config.sinks.iter().filter_map(|sink| sink.identity.as_deref()));
     if let Some(DeadLetter::S3 { aws, .. }) = &config.dead_letter {
         used.push(aws);
     }

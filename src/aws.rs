@@ -1,5 +1,7 @@
 //! AWS clients: one configuration an identity, one S3 client a region, made once.
 
+mod sign;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +12,8 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use aws_smithy_http_client::tls;
+
+pub use sign::Signer;
 
 use crate::config::AwsIdentity;
 
@@ -42,6 +46,11 @@ impl Aws {
         let base = load_base(identity, credentials).await;
         let base = assume(identity, base).await;
         Self { identity: identity.clone(), base, s3: Mutex::default() }
+    }
+
+    /// The SDK's configuration, role and credentials included.
+    pub fn config(&self) -> &SdkConfig {
+        &self.base
     }
 
     /// The region that applies where nothing else says.

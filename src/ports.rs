@@ -1,5 +1,6 @@
 //! The ports of `sinks`, as production has them.
 
+mod dialer;
 mod files;
 mod transport;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use sinks::ports::{Clock, Compute, Job, Random};
 
+pub use dialer::SocketDialer;
 pub use files::{LocalFiles, LocalReader, blocking};
 pub use transport::{HttpTransport, TransportSettings};
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use cloudtrail::{Chunk, ConsoleFrontEnds, Limits, LogFileReader};
 use sinks::destinations::{CommonSettings, build};
 use sinks::{Body, Compression, Event, HttpSink, LogFile, ParcelMaker, Shape, Via};
@@ -56,7 +57,8 @@ impl Pipeline {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let settings = serde_json::json!({ "endpoints": ["https://elasticsearch.example"] });
         let built = build("elasticsearch", settings, &CommonSettings::default())?;
-        Ok(Self { sink: built.sink, fronts: Arc::default() })
+        let sink = built.http_sink().context("Elasticsearch speaks HTTP")?;
+        Ok(Self { sink, fronts: Arc::default() })
     }
 
     /// Takes `files` through the stages up to `last`. `each` gets every body once it is laid out.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::destinations::Finding;
 use crate::{Body, Event, Redactor};
 
 /// A destination.
@@ -44,6 +45,12 @@ pub trait Sink: Send + Sync {
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
         let _ = tokens;
         Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"))
+    }
+
+    /// What `trailship check` says of a sink that has no [`Probe`](crate::destinations::Probe): what was asked,
+    /// and the finding. Stores no event.
+    async fn check(&self) -> Vec<(String, Finding)> {
+        Vec::new()
     }
 }
 

@@ -8,7 +8,10 @@ use http::Uri;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
-use crate::{Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, encode};
+use crate::ports::{Address, Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
+use crate::{
+    Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
+};
 
 pub mod elasticsearch;
 pub mod loggly;
@@ -179,20 +182,109 @@ pub struct Defaults {
     pub compression: Compression,
     /// How long a connection may stay idle, where the destination closes it without a word.
     pub idle_connection_max: Option<Duration>,
+    /// How it is reached.
+    pub reach: Reach,
+}
+
+/// How a destination is reached, and so which of the common network keys it has. A key that it does not have may be
+/// one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// By HTTP: all of them.
+    Http,
+    /// By a connection of its own: `timeout`, `connect_timeout`, `allow_plaintext` and `tls`.
+    Stream,
+    /// Through a store that the agent has: none.
+    Store,
 }
 
 /// A sink that is ready to send.
 pub struct Built {
-    /// The sink.
-    pub sink: Arc<dyn HttpSink>,
-    /// Scheme, host and port of each endpoint: for display, free of secrets.
+    /// How its events travel.
+    pub carrier: Carrier,
+    /// Scheme, host and port of each endpoint, or a bucket or folder: for display, free of secrets.
     pub endpoints: Vec<String>,
     /// The defaults of its type.
     pub defaults: Defaults,
     /// What `check` asks.
     pub probe: Option<Arc<dyn Probe>>,
+    /// How requests are signed, where AWS wants them signed; for [`Carrier::Http`].
+    pub signing: Option<Signing>,
+    /// The name of the identity in AWS that signs requests, or writes to the bucket.
+    pub identity: Option<String>,
     /// The secrets of its settings, to be taken out of any text about it.
     pub redactor: Redactor,
+}
+
+/// How the events of a destination travel.
+pub enum Carrier {
+    /// In requests that are answered; the shared layer does all but encoding and judging.
+    Http(Arc<dyn HttpSink>),
+    /// By a protocol of its own; the sink is made once there are ports.
+    Own(Assemble),
+}
+
+/// Makes a sink with a protocol of its own.
+pub type Assemble = Box<dyn FnOnce(&SinkPorts) -> Result<Arc<dyn Sink>, Reason> + Send>;
+
+/// What a sink with a protocol of its own may use.
+#[derive(Clone)]
+pub struct SinkPorts {
+    /// Requests, with the sink's settings of network and TLS.
+    pub transport: Arc<dyn Transport>,
+    /// Connections, with the sink's settings of network and TLS.
+    pub dialer: Arc<dyn Dialer>,
+    /// Worker threads.
+    pub compute: Arc<dyn Compute>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The file system.
+    pub files: Arc<dyn Files>,
+    /// Buckets.
+    pub objects: Arc<dyn ObjectStores>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// How requests to a service of AWS are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// The service's name in signatures, such as `es`.
+    pub service: &'static str,
+    /// `None`: the identity's own.
+    pub region: Option<String>,
+}
+
+impl Built {
+    /// A destination that speaks HTTP, and is its own probe.
+    pub(crate) fn http<S: HttpSink + Probe>(
+        sink: Arc<S>,
+        endpoints: Vec<String>,
+        defaults: Defaults,
+        redactor: Redactor,
+    ) -> Self {
+        let probe = Some(Arc::clone(&sink) as Arc<dyn Probe>);
+        Self {
+            carrier: Carrier::Http(sink),
+            endpoints,
+            defaults,
+            probe,
+            signing: None,
+            identity: None,
+            redactor,
+        }
+    }
+
+    /// The sink, if it speaks HTTP.
+    #[must_use]
+    pub fn http_sink(&self) -> Option<Arc<dyn HttpSink>> {
+        match &self.carrier {
+            Carrier::Http(sink) => Some(Arc::clone(sink)),
+            Carrier::Own(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Built {
@@ -274,6 +366,15 @@ impl Finding {
     }
 }
 
+/// A checked address of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEndpoint {
+    /// Where it leads.
+    pub(crate) address: Address,
+    /// Scheme, host and port.
+    pub(crate) origin: String,
+}
+
 /// A checked base address.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -308,6 +409,26 @@ impl Endpoint {
             return Err(Invalid::new(key, "the list is empty: name at least one address"));
         }
         texts.iter().map(|text| Self::parse(key, text)).collect()
+    }
+
+    /// Reads `tls://host:port` or `tcp://host:port`; the port may be left out.
+    #[allow(dead_code, reason = "the first destination with a connection of its own uses it")]
+    pub(crate) fn parse_stream(key: &str, text: &str, port: u16) -> Result<StreamEndpoint, Invalid> {
+        let wrong = |what: &str| Invalid::new(key, format!("{what}, such as tls://host.example:{port}"));
+        let uri: Uri = text.parse().map_err(|_| wrong("not an address: write one"))?;
+        let (Some(scheme @ ("tls" | "tcp")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(wrong("not an absolute address: write it with tls:// or tcp://"));
+        };
+        if authority.as_str().contains('@') {
+            return Err(wrong("an address holds no credentials: take them away"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
+            return Err(wrong("write host and port only"));
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(port);
+        let origin = format!("{scheme}://{}:{port}", authority.host());
+        Ok(StreamEndpoint { address: Address { host, port, tls: scheme == "tls" }, origin })
     }
 
     /// The origins, for display.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use crate::ports::{Compute, Transport, run_on};
+use crate::ports::{Authorize, Compute, Transport, run_on};
 use crate::{
     Answer, Attempt, Body, Encoded, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Shape,
     Sink, Token,
@@ -109,6 +109,7 @@ pub struct HttpDestination {
     compute: Arc<dyn Compute>,
     compression: Compression,
     redactor: Redactor,
+    authorize: Option<Arc<dyn Authorize>>,
 }
 
 impl HttpDestination {
@@ -121,11 +122,20 @@ impl HttpDestination {
         compression: Compression,
         redactor: Redactor,
     ) -> Self {
-        Self { sink, transport, compute, compression, redactor }
+        Self { sink, transport, compute, compression, redactor, authorize: None }
+    }
+
+    /// The same, with every request signed.
+    #[must_use]
+    pub fn signed(self, authorize: Arc<dyn Authorize>) -> Self {
+        Self { authorize: Some(authorize), ..self }
     }
 
     /// One exchange, the reason of its failure free of the sink's secrets, whatever the transport says.
-    async fn exchange(&self, head: Head, body: Bytes) -> Result<Answer, Reason> {
+    async fn exchange(&self, mut head: Head, body: Bytes) -> Result<Answer, Reason> {
+        if let Some(authorize) = &self.authorize {
+            authorize.authorize(&mut head, &body).await?;
+        }
         self.transport
             .exchange(head, body)
             .await
@@ -158,6 +168,8 @@ impl Sink for HttpDestination {
         }
         match self.exchange(head, encoded.bytes.clone()).await {
             Ok(answer) => self.sink.judge(events, attempt, &answer),
+            // There are no credentials to sign with.
+            Err(why) if why.code == ReasonCode::Unauthorized => Judgement::Denied(why),
             Err(why) => Judgement::Unavailable { why, retry_after: None },
         }
     }

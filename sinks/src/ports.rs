@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{Answer, Head, Reason};
 
@@ -108,6 +110,43 @@ pub trait Files: Send + Sync {
     async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 }
 
+/// A connection, encrypted or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether TLS is spoken from the first byte.
+    pub tls: bool,
+}
+
+/// Opens connections for protocols that are not HTTP.
+#[async_trait]
+pub trait Dialer: Send + Sync {
+    /// Opens a connection, the TLS handshake included.
+    ///
+    /// # Errors
+    /// A [`Reason`] free of secrets, with the code `connection`, `tls` or `timeout`.
+    async fn dial(&self, address: &Address) -> Result<Box<dyn Stream>, Reason>;
+}
+
+/// Signs requests.
+#[async_trait]
+pub trait Authorize: Send + Sync {
+    /// Adds headers to `head` that sign it and `body`, which are the bytes as they are sent. Asked for every
+    /// attempt.
+    ///
+    /// # Errors
+    /// If there are no credentials at the moment: a [`Reason`] with the code `unauthorized`.
+    async fn authorize(&self, head: &mut Head, body: &Bytes) -> Result<(), Reason>;
+}
+
 /// A bucket to write to.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
@@ -116,4 +155,30 @@ pub trait ObjectStore: Send + Sync {
     /// # Errors
     /// Why not, free of secrets.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Reason>;
+
+    /// Reads one object; `None` where there is none.
+    ///
+    /// # Errors
+    /// Why not, free of secrets.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Reason>;
+}
+
+/// Which bucket, and who writes to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketPlace {
+    /// Its name.
+    pub bucket: String,
+    /// `None`: the identity's own.
+    pub region: Option<String>,
+    /// The name of an identity in the configuration.
+    pub aws: String,
+}
+
+/// Buckets, by their places.
+pub trait ObjectStores: Send + Sync {
+    /// Opens a bucket; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// If there is no such identity.
+    fn open(&self, place: &BucketPlace) -> Result<Arc<dyn ObjectStore>, Reason>;
 }

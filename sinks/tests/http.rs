@@ -70,7 +70,7 @@ fn destination(
     compression: Compression,
 ) -> HttpDestination {
     let compute = Arc::new(InlineCompute);
-    HttpDestination::new(built.sink.clone(), transport, compute, compression, built.redactor.clone())
+    HttpDestination::new(built.http_sink().unwrap(), transport, compute, compression, built.redactor.clone())
 }
 
 fn ok(body: &str) -> Answer {

@@ -1,63 +1,125 @@
 //! Makes the sink and the lane's settings of each sink in the configuration.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
-use sinks::destinations::Additions;
-use sinks::ports::{Clock, Compute, Files, Random};
+use anyhow::{Context as _, anyhow};
+use sinks::destinations::{Additions, Built, Carrier, SinkPorts};
+use sinks::ports::{Authorize, Clock, Compute, Files, Random};
 use sinks::{BatchConfig, ConsoleSink, FileSink, HttpDestination, LaneConfig, LineFormat, RetryConfig, Sink};
 
-use crate::config::{Http, SinkConfig, SinkKind};
-use crate::ports::{HttpTransport, TransportSettings};
+use crate::aws::{Aws, Signer};
+use crate::config::{Network, SinkConfig, SinkKind};
+use crate::objects::S3Buckets;
+use crate::ports::{HttpTransport, SocketDialer, TransportSettings};
 
-/// The ports that a sink may need.
-pub(super) struct SinkPorts<'a> {
-    pub(super) compute: &'a Arc<dyn Compute>,
-    pub(super) clock: &'a Arc<dyn Clock>,
-    pub(super) random: &'a Arc<dyn Random>,
-    pub(super) files: &'a Arc<dyn Files>,
+/// What sinks are made of.
+pub struct Makers {
+    /// Worker threads.
+    pub compute: Arc<dyn Compute>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The file system.
+    pub files: Arc<dyn Files>,
+    /// Who the agent is towards AWS, by name.
+    pub identities: Arc<BTreeMap<String, Arc<Aws>>>,
 }
 
-/// The sink of a configuration, and where its events go, for display.
-pub(super) fn make_sink(
-    sink: &SinkConfig,
-    ports: &SinkPorts<'_>,
-) -> anyhow::Result<(Arc<dyn Sink>, Vec<String>)> {
-    let format = LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
-    Ok(match &sink.kind {
-        SinkKind::File(file) => {
-            let made = FileSink::new(
-                format,
-                &file.path,
-                file.rotate_bytes,
-                file.rotate_age,
-                Arc::clone(ports.files),
-                Arc::clone(ports.compute),
-                Arc::clone(ports.clock),
-            );
-            (Arc::new(made), vec![shown(&file.path)])
+impl Makers {
+    /// The sink of a configuration, and where its events go, for display.
+    ///
+    /// # Errors
+    /// If a file of its settings cannot be read, or its settings cannot be used here.
+    pub fn sink(&self, sink: &SinkConfig) -> anyhow::Result<(Arc<dyn Sink>, Vec<String>)> {
+        let format = LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
+        Ok(match &sink.kind {
+            SinkKind::File(file) => {
+                let made = FileSink::new(
+                    format,
+                    &file.path,
+                    file.rotate_bytes,
+                    file.rotate_age,
+                    Arc::clone(&self.files),
+                    Arc::clone(&self.compute),
+                    Arc::clone(&self.clock),
+                );
+                (Arc::new(made), vec![shown(&file.path)])
+            }
+            SinkKind::Console => {
+                let made = ConsoleSink::new(format, Arc::clone(&self.compute), std::io::stdout());
+                (Arc::new(made), vec!["standard output".to_owned()])
+            }
+            SinkKind::Destination(network, _) => {
+                let built = sink.build(self.random.next())?.ok_or_else(|| anyhow!("not a destination"))?;
+                let shown = built.endpoints.clone();
+                (self.destination(built, network)?, shown)
+            }
+        })
+    }
+
+    fn destination(&self, built: Built, network: &Network) -> anyhow::Result<Arc<dyn Sink>> {
+        let transport = transport(&built, network)?;
+        let authorize = self.authorize(&built)?;
+        match built.carrier {
+            Carrier::Http(sink) => {
+                let compute = Arc::clone(&self.compute);
+                let made = HttpDestination::new(
+                    sink,
+                    Arc::new(transport),
+                    compute,
+                    network.compression,
+                    built.redactor,
+                );
+                Ok(match authorize {
+                    Some(authorize) => Arc::new(made.signed(authorize)),
+                    None => Arc::new(made),
+                })
+            }
+            Carrier::Own(assemble) => {
+                let dialer =
+                    SocketDialer::new(&transport_settings(network)).map_err(|error| anyhow!(error))?;
+                let ports = SinkPorts {
+                    transport: Arc::new(transport),
+                    dialer: Arc::new(dialer),
+                    compute: Arc::clone(&self.compute),
+                    clock: Arc::clone(&self.clock),
+                    random: Arc::clone(&self.random),
+                    files: Arc::clone(&self.files),
+                    objects: Arc::new(S3Buckets { identities: Arc::clone(&self.identities) }),
+                    timeout: network.timeout,
+                };
+                assemble(&ports).map_err(|why| anyhow!("{why}"))
+            }
         }
-        SinkKind::Console => {
-            let made = ConsoleSink::new(format, Arc::clone(ports.compute), std::io::stdout());
-            (Arc::new(made), vec!["standard output".to_owned()])
-        }
-        SinkKind::Http(http, _) => {
-            let built = sink.build(ports.random.next())?.ok_or_else(|| anyhow!("not an HTTP sink"))?;
-            let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| host_of(url)).collect();
-            let transport =
-                HttpTransport::new(&transport_settings(http), &hosts).map_err(|error| anyhow!(error))?;
-            let made = HttpDestination::new(
-                built.sink,
-                Arc::new(transport),
-                Arc::clone(ports.compute),
-                http.compression,
-                built.redactor,
-            );
-            (Arc::new(made), built.endpoints)
-        }
-    })
+    }
+
+    /// What signs the requests of a destination, where they are signed.
+    ///
+    /// # Errors
+    /// If its identity or region is not known.
+    pub fn authorize(&self, built: &Built) -> anyhow::Result<Option<Arc<dyn Authorize>>> {
+        let Some(signing) = &built.signing else { return Ok(None) };
+        let name = built.identity.as_deref().unwrap_or(crate::config::DEFAULT_IDENTITY);
+        let aws = self.identities.get(name).ok_or_else(|| anyhow!("there is no identity [aws.{name}]"))?;
+        let region = signing.region.clone().or_else(|| aws.region());
+        let region =
+            region.context("requests are signed for a region: set `region` of the sink, or of [aws]")?;
+        let signer = Signer::new(aws.config().clone(), signing.service, region, Arc::clone(&self.clock));
+        Ok(Some(Arc::new(signer)))
+    }
+}
+
+/// The transport of a destination.
+///
+/// # Errors
+/// If a file of its settings cannot be read, or a setting cannot be used.
+pub fn transport(built: &Built, network: &Network) -> anyhow::Result<HttpTransport> {
+    let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| host_of(url)).collect();
+    HttpTransport::new(&transport_settings(network), &hosts).map_err(|error| anyhow!(error))
 }
 
 fn shown(path: &Path) -> String {
@@ -65,27 +127,27 @@ fn shown(path: &Path) -> String {
 }
 
 /// The host of an address.
-pub fn host_of(url: &str) -> Option<String> {
+fn host_of(url: &str) -> Option<String> {
     reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 
-/// How an HTTP sink is reached.
-pub fn transport_settings(http: &Http) -> TransportSettings {
+/// How a destination is reached.
+fn transport_settings(network: &Network) -> TransportSettings {
     TransportSettings {
-        timeout: http.timeout,
-        connect_timeout: http.connect_timeout,
-        idle_max: http.idle_connection_max,
-        proxy: http.proxy.clone(),
-        ca_file: http.tls.ca_file.clone(),
-        identity: http.tls.cert_file.clone().zip(http.tls.key_file.clone()),
-        server_name: http.tls.server_name.clone(),
-        insecure_skip_verify: http.tls.insecure_skip_verify,
+        timeout: network.timeout,
+        connect_timeout: network.connect_timeout,
+        idle_max: network.idle_connection_max,
+        proxy: network.proxy.clone(),
+        ca_file: network.tls.ca_file.clone(),
+        identity: network.tls.cert_file.clone().zip(network.tls.key_file.clone()),
+        server_name: network.tls.server_name.clone(),
+        insecure_skip_verify: network.tls.insecure_skip_verify,
     }
 }
 
 pub(super) fn lane_config(sink: &SinkConfig, memory_part: u64) -> LaneConfig {
     let ack_timeout = match &sink.kind {
-        SinkKind::Http(http, _) => http.ack_timeout,
+        SinkKind::Destination(network, _) => network.ack_timeout,
         _ => Duration::from_secs(1),
     };
     LaneConfig {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_sqs::types::QueueAttributeName;
-use sinks::destinations::{Finding, FindingLevel, Probe, ProbeStep};
-use sinks::ports::{Files as _, Transport};
+use sinks::destinations::{Carrier, Finding, FindingLevel, Probe, ProbeStep};
+use sinks::ports::{Authorize, Files as _, Transport as _};
 use sinks::{Answer, Redactor};
 
 use super::{Failure, load_config, say};
-use crate::app::{self, transport_settings};
+use crate::app;
 use crate::aws::{Aws, describe};
 use crate::cli::{Check, Cli, EXIT_DONE, EXIT_FAILED};
-use crate::config::{Bucket, Config, DeadLetter, SinkConfig, SinkKind, Source, SourceKind, Sqs};
-use crate::ports::{HttpTransport, LocalFiles};
+use crate::config::{Bucket, Config, DeadLetter, Network, SinkConfig, SinkKind, Source, SourceKind, Sqs};
+use crate::ports::{HttpTransport, LocalFiles, SystemClock, SystemRandom, Workers};
 
 /// Fewer receives than this, and the queue may give up a message before the agent has.
 const RECEIVES_MIN: u64 = 20;
@@ -65,7 +65,11 @@ pub async fn check(cli: &Cli, options: &Check) -> Result<u8, Failure> {
 }
 
 async fn check_live(config: &Config, apply: bool, findings: &mut Findings) {
-    let identities = app::load_identities(config).await;
+    let identities = Arc::new(app::load_identities(config).await);
+    let makers = match makers(&identities) {
+        Ok(makers) => makers,
+        Err(error) => return findings.add("workers", &Finding::failed(error.to_string())),
+    };
     for source in &config.sources {
         match &source.kind {
             SourceKind::Sqs(sqs) => {
@@ -95,7 +99,7 @@ async fn check_live(config: &Config, apply: bool, findings: &mut Findings) {
         }
     }
     for sink in &config.sinks {
-        check_sink(sink, apply, findings).await;
+        check_sink(sink, &makers, apply, findings).await;
     }
     if let Some(dead_letter) = &config.dead_letter {
         findings.add("dead_letter", &check_dead_letter(dead_letter, &identities).await);
@@ -165,7 +169,17 @@ async fn check_bucket(bucket: &Bucket, aws: &Aws) -> Finding {
     }
 }
 
-async fn check_sink(sink: &SinkConfig, apply: bool, findings: &mut Findings) {
+fn makers(identities: &Arc<std::collections::BTreeMap<String, Arc<Aws>>>) -> std::io::Result<app::Makers> {
+    Ok(app::Makers {
+        compute: Arc::new(Workers::start(1)?),
+        clock: Arc::new(SystemClock::default()),
+        random: Arc::new(SystemRandom::default()),
+        files: Arc::new(LocalFiles),
+        identities: Arc::clone(identities),
+    })
+}
+
+async fn check_sink(sink: &SinkConfig, makers: &app::Makers, apply: bool, findings: &mut Findings) {
     let about = format!("sinks.{}", sink.name);
     match &sink.kind {
         SinkKind::Console => findings.add(&about, &Finding::good("standard output")),
@@ -174,41 +188,77 @@ async fn check_sink(sink: &SinkConfig, apply: bool, findings: &mut Findings) {
             let probe = folder.unwrap_or(std::path::Path::new(".")).join(".trailship-check");
             findings.add(&about, &writable(&probe).await);
         }
-        SinkKind::Http(http, _) => {
-            let built = match sink.build(0) {
-                Ok(Some(built)) => built,
-                Ok(None) => return,
-                Err(error) => return findings.add(&about, &Finding::failed(error.to_string())),
-            };
-            let hosts: Vec<String> = built.endpoints.iter().filter_map(|url| app::host_of(url)).collect();
-            let transport = match HttpTransport::new(&transport_settings(http), &hosts) {
-                Ok(transport) => transport,
-                Err(error) => return findings.add(&about, &Finding::failed(error)),
-            };
-            if let Some(probe) = &built.probe {
-                ask_sink(&about, probe, &transport, &built.redactor, apply, findings).await;
+        SinkKind::Destination(network, _) => {
+            if let Err(error) = check_destination(&about, sink, network, makers, apply, findings).await {
+                findings.add(&about, &Finding::failed(error.to_string()));
             }
         }
+    }
+}
+
+async fn check_destination(
+    about: &str,
+    sink: &SinkConfig,
+    network: &Network,
+    makers: &app::Makers,
+    apply: bool,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let Some(built) = sink.build(0)? else { return Ok(()) };
+    if let Carrier::Own(_) = &built.carrier {
+        let (made, _) = makers.sink(sink)?;
+        for (what, finding) in made.check().await {
+            findings.add(&format!("{about} {what}"), &finding);
+        }
+        return Ok(());
+    }
+    let asking = Asking {
+        transport: app::transport(&built, network)?,
+        authorize: makers.authorize(&built)?,
+        redactor: built.redactor,
+    };
+    if let Some(probe) = &built.probe {
+        ask_sink(about, probe, &asking, apply, findings).await;
+    }
+    Ok(())
+}
+
+/// How a destination is asked.
+struct Asking {
+    transport: HttpTransport,
+    authorize: Option<Arc<dyn Authorize>>,
+    redactor: Redactor,
+}
+
+impl Asking {
+    async fn exchange(&self, step: ProbeStep) -> Result<Answer, String> {
+        let (mut head, body) = (step.head, step.body.into());
+        let asked = async {
+            if let Some(authorize) = &self.authorize {
+                authorize.authorize(&mut head, &body).await?;
+            }
+            self.transport.exchange(head, body).await
+        };
+        asked.await.map_err(|why| self.redactor.clean(&why.to_string()))
     }
 }
 
 async fn ask_sink(
     about: &str,
     probe: &Arc<dyn Probe>,
-    transport: &HttpTransport,
-    redactor: &Redactor,
+    asking: &Asking,
     apply: bool,
     findings: &mut Findings,
 ) {
     let mut answers = Vec::new();
     for (number, step) in probe.steps().into_iter().enumerate() {
         let what = format!("{about} {}", step.what);
-        let answer = exchange(transport, step).await;
+        let answer = asking.exchange(step).await;
         findings.add(
             &what,
             &match &answer {
                 Ok(answer) => probe.read(number, answer),
-                Err(why) => Finding::failed(redactor.clean(why)),
+                Err(why) => Finding::failed(why.clone()),
             },
         );
         answers.push(answer.ok());
@@ -223,21 +273,19 @@ async fn ask_sink(
                 let what = format!("{about} {}", step.what);
                 findings.add(
                     &what,
-                    &match exchange(transport, step).await {
+                    &match asking.exchange(step).await {
                         Ok(answer) if (200..300).contains(&answer.status) => Finding::good("set up"),
-                        Ok(answer) => {
-                            Finding::failed(format!("HTTP {}: {}", answer.status, answer.excerpt(redactor)))
-                        }
-                        Err(why) => Finding::failed(redactor.clean(&why)),
+                        Ok(answer) => Finding::failed(format!(
+                            "HTTP {}: {}",
+                            answer.status,
+                            answer.excerpt(&asking.redactor)
+                        )),
+                        Err(why) => Finding::failed(why),
                     },
                 );
             }
         }
     }
-}
-
-async fn exchange(transport: &HttpTransport, step: ProbeStep) -> Result<Answer, String> {
-    transport.exchange(step.head, step.body.into()).await.map_err(|why| why.to_string())
 }
 
 async fn check_dead_letter(

@@ -78,7 +78,7 @@ impl<'a> Checker<'a> {
         if let Some(agent) = &agent {
             self.memory(agent, sinks.len());
         }
-        self.identities(&sources, dead_letter.as_ref(), &aws);
+        self.identities(&sources, &sinks, dead_letter.as_ref(), &aws);
         self.shared_state(&sources, &sinks, dead_letter.as_ref());
         self.literal_secrets();
         let effective = self.print();
@@ -218,12 +218,15 @@ impl<'a> Checker<'a> {
             return self.problem(path, "not an absolute address: write it with https://");
         };
         match scheme.as_str() {
-            "https" => {}
-            "http" if url::is_loopback(&host) || allow_plaintext => {}
-            "http" => self.problem(
-                path,
-                &format!("http:// sends events and secrets in the clear: use https://, or set {allow_at}.allow_plaintext = true"),
-            ),
+            "https" | "tls" => {}
+            "http" | "tcp" if url::is_loopback(&host) || allow_plaintext => {}
+            "http" | "tcp" => {
+                let better = if scheme == "http" { "https" } else { "tls" };
+                let message = format!(
+                    "{scheme}:// sends events and secrets in the clear: use {better}://, or set {allow_at}.allow_plaintext = true"
+                );
+                self.problem(path, &message);
+            }
             _ => self.problem(path, "neither https:// nor http://"),
         }
         if url::is_metadata_service(&host) {

@@ -218,14 +218,16 @@ pub struct SinkConfig {
     pub batch: Batch,
     pub retry: Retry,
     pub concurrency: Concurrency,
+    /// The name in [`Config::aws`] of the identity that signs or writes for it.
+    pub identity: Option<String>,
     pub kind: SinkKind,
 }
 
 /// The kinds of sinks, by what carries the events.
 #[derive(Clone, Debug)]
 pub enum SinkKind {
-    /// A destination that speaks HTTP; see [`SinkConfig::build`].
-    Http(Box<Http>, Settings),
+    /// A destination elsewhere; see [`SinkConfig::build`].
+    Destination(Box<Network>, Settings),
     File(FileSink),
     Console,
 }
@@ -255,9 +257,9 @@ pub struct Concurrency {
     pub max: u32,
 }
 
-/// How an HTTP destination is reached.
+/// How a destination is reached. What its kind of carrier does not know has a default and no effect.
 #[derive(Clone, Debug)]
-pub struct Http {
+pub struct Network {
     /// Of a whole exchange.
     pub timeout: Duration,
     pub connect_timeout: Duration,

@@ -301,10 +301,10 @@ impl Default for RawConcurrency {
     }
 }
 
-/// The keys that every sink has that speaks HTTP.
+/// The keys that every sink has that speaks HTTP; one with a connection of its own has some of them.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RawHttp {
+pub(super) struct RawNetwork {
     pub(super) timeout: Span,
     pub(super) connect_timeout: Span,
     pub(super) ack_timeout: Option<Span>,
@@ -316,7 +316,7 @@ pub(super) struct RawHttp {
     pub(super) allow_plaintext: bool,
 }
 
-impl Default for RawHttp {
+impl Default for RawNetwork {
     fn default() -> Self {
         Self {
             timeout: Span::secs(60),
@@ -442,7 +442,7 @@ mod tests {
             ("gzip:", None),
             ("zstd", None),
         ] {
-            let read: Option<RawHttp> =
+            let read: Option<RawNetwork> =
                 serde_json::from_value(serde_json::json!({ "compression": text })).ok();
             assert_eq!(read.as_ref().and_then(|http| http.compression), expected, "{text}");
             if let Some(http) = read {

@@ -54,17 +54,17 @@ impl Settings {
 }
 
 impl SinkConfig {
-    /// Builds the destination of an HTTP sink; `None` for one of another kind.
+    /// Builds the destination; `None` for a sink that writes here.
     ///
     /// `instance` tells this process from others (see [`CommonSettings`]).
     ///
     /// # Errors
     /// If a secret's file cannot be read any more: everything else was checked when the configuration was.
     pub fn build(&self, instance: u64) -> Result<Option<Built>, ConfigError> {
-        let SinkKind::Http(http, settings) = &self.kind else { return Ok(None) };
+        let SinkKind::Destination(network, settings) = &self.kind else { return Ok(None) };
         let reader = Reader::default();
         let mut built = settings.build(&reader, &self.type_name, &self.common(instance));
-        if let (Some(built), Some(proxy)) = (&mut built, &http.proxy) {
+        if let (Some(built), Some(proxy)) = (&mut built, &network.proxy) {
             url::passwords(proxy.expose()).iter().for_each(|secret| built.redactor.add(secret));
         }
         let problems = reader.into_problems();

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::net::ToSocketAddrs as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +104,8 @@ impl HttpTransport {
     }
 }
 
-fn read(key: &str, path: &PathBuf) -> Result<Vec<u8>, String> {
+/// A file that a setting names.
+pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{key}: cannot read {}: {error}", path.display()))
 }
 

@@ -248,6 +248,10 @@ impl ObjectStore for MemoryObjects {
         lock(&self.objects).insert(key.to_owned(), bytes);
         Ok(())
     }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Reason> {
+        Ok(lock(&self.objects).get(key).cloned())
+    }
 }
 
 /// What a [`SimulatedTransport`] does with a request.

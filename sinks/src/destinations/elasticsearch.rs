@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use cloudtrail::{Field, Timestamp};
 use serde::Deserialize;
 
-use super::{Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, in_turn};
+use super::{Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, Reach, in_turn};
 use crate::{
     Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Redactor, Secret, Shape, encode,
     escaped_len,
@@ -104,6 +104,7 @@ impl Destination for Settings {
         concurrency_max: 8,
         compression: Compression::Gzip(1),
         idle_connection_max: None,
+        reach: Reach::Http,
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
@@ -130,8 +131,7 @@ impl Destination for Settings {
             query,
             redactor: redactor.clone(),
         });
-        let probe = Some(Arc::clone(&sink) as _);
-        Ok(Built { sink, endpoints: origins, defaults: Self::DEFAULTS, probe, redactor })
+        Ok(Built::http(sink, origins, Self::DEFAULTS, redactor))
     }
 }
 

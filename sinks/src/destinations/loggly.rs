@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     Additions, Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep,
-    by_status, garbled,
+    Reach, by_status, garbled,
 };
 use crate::{
     Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Redactor, Secret, Shape, Verdict,
@@ -52,6 +52,7 @@ impl Destination for Settings {
         // Compression is not documented.
         compression: Compression::None,
         idle_connection_max: None,
+        reach: Reach::Http,
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
@@ -79,8 +80,7 @@ impl Destination for Settings {
             url: format!("{}/bulk/{token}/tag/{}/", endpoint.base, self.tags.join(",")),
             redactor: redactor.clone(),
         });
-        let probe = Some(Arc::clone(&sink) as _);
-        Ok(Built { sink, endpoints: vec![endpoint.origin], defaults: Self::DEFAULTS, probe, redactor })
+        Ok(Built::http(sink, vec![endpoint.origin], Self::DEFAULTS, redactor))
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Additions, Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, by_status, garbled,
+    Additions, Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, Reach, by_status, garbled,
     header_value, in_turn,
 };
 use crate::{
@@ -97,6 +97,7 @@ impl Destination for Settings {
         concurrency_max: 8,
         compression: Compression::Gzip(1),
         idle_connection_max: None,
+        reach: Reach::Http,
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
@@ -117,8 +118,7 @@ impl Destination for Settings {
             ack: self.ack,
             redactor: redactor.clone(),
         });
-        let probe = Some(Arc::clone(&sink) as _);
-        Ok(Built { sink, endpoints: origins, defaults: Self::DEFAULTS, probe, redactor })
+        Ok(Built::http(sink, origins, Self::DEFAULTS, redactor))
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep, by_status,
-    garbled, header_value,
+    Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep, Reach,
+    by_status, garbled, header_value,
 };
 use crate::{
     Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor,
@@ -65,6 +65,7 @@ impl Destination for Settings {
         compression: Compression::Gzip(1),
         // Its load balancer closes after 30 s.
         idle_connection_max: Some(Duration::from_secs(25)),
+        reach: Reach::Http,
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
@@ -84,8 +85,7 @@ impl Destination for Settings {
             url: endpoint.base,
             redactor: redactor.clone(),
         });
-        let probe = Some(Arc::clone(&sink) as _);
-        Ok(Built { sink, endpoints: vec![endpoint.origin], defaults: Self::DEFAULTS, probe, redactor })
+        Ok(Built::http(sink, vec![endpoint.origin], Self::DEFAULTS, redactor))
     }
 }
 

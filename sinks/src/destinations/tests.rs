@@ -56,10 +56,10 @@ fn no_secret_is_shown_by_anything_that_can_be_printed() {
         let attempt = Attempt::default();
         let event = [Sample::new("{}").event()];
         let echo = answer(400, &[], "you sent hunter2-secret");
-        let judgement = built.sink.judge(&event, &attempt, &echo);
+        let judgement = built.http_sink().unwrap().judge(&event, &attempt, &echo);
         let shown = format!(
             "{built:?} {:?} {:?} {judgement:?} {:?}",
-            built.sink.head(&attempt),
+            built.http_sink().unwrap().head(&attempt),
             built.endpoints,
             built.probe.as_ref().map(|probe| probe.steps()),
         );
@@ -170,7 +170,7 @@ proptest! {
         let events: Vec<_> =
             records.iter().map(|record| Sample::new(record).additions(actor).labels(&[("b", "\n\"")]).event()).collect();
         for &type_name in TYPES {
-            let sink = built(type_name, &common).sink;
+            let sink = built(type_name, &common).http_sink().unwrap();
             let mut body = Body::new();
             sink.body(&events, Shape::Normal, &mut body);
             let announced: usize = events.iter().map(|event| sink.encoded_len(event)).sum();
@@ -187,5 +187,28 @@ proptest! {
                 at += found.unwrap() + inside.len();
             }
         }
+    }
+}
+
+#[test]
+fn an_address_of_a_connection_is_read() {
+    let read = |text: &str| Endpoint::parse_stream("endpoints", text, 6514);
+    let good = read("tls://siem.example").unwrap();
+    assert_eq!(good.address, Address { host: "siem.example".into(), port: 6514, tls: true });
+    assert_eq!(good.origin, "tls://siem.example:6514");
+    let v6 = read("tcp://[::1]:514/").unwrap();
+    assert_eq!(v6.address, Address { host: "::1".into(), port: 514, tls: false });
+    assert_eq!(v6.origin, "tcp://[::1]:514");
+    for bad in [
+        "siem.example:6514",
+        "udp://siem.example",
+        "tls://u:p@siem.example",
+        "tls://a/x",
+        "tls://a?b",
+        "tls://a#b",
+        "",
+    ] {
+        let invalid = read(bad).unwrap_err();
+        assert!(invalid.key == "endpoints" && invalid.message.contains("tls://host.example:6514"), "{bad}");
     }
 }

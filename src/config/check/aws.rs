@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::de::keys_of;
 use super::super::model::{
-    AssumeRole, AwsIdentity, DEFAULT_IDENTITY, DeadLetter, Endpoints, Source, SourceKind,
+    AssumeRole, AwsIdentity, DEFAULT_IDENTITY, DeadLetter, Endpoints, SinkConfig, Source, SourceKind,
 };
 use super::super::problem::{nearest, unknown_key};
 use super::super::raw::{RawAssumeRole, RawAws, RawEndpoints};
@@ -96,6 +96,7 @@ impl Checker<'_> {
     pub(super) fn identities(
         &self,
         sources: &[Source],
+        sinks: &[SinkConfig],
         dead_letter: Option<&DeadLetter>,
         known: &BTreeMap<String, AwsIdentity>,
     ) {
@@ -112,6 +113,11 @@ impl Checker<'_> {
                 }
             }
         }
+        for sink in sinks {
+            if let Some(identity) = &sink.identity {
+                used.insert((format!("sinks.{}.aws", sink.name), identity.clone()));
+            }
+        }
         if let Some(DeadLetter::S3 { aws, .. }) = dead_letter {
             used.insert(("dead_letter.aws".to_owned(), aws.clone()));
         }
@@ -124,7 +130,10 @@ impl Checker<'_> {
         }
         for name in known.keys().filter(|name| *name != DEFAULT_IDENTITY) {
             if !used.iter().any(|(_, other)| other == name) {
-                self.warn(&format!("aws.{name}"), "no source, bucket or dead letter uses this identity");
+                self.warn(
+                    &format!("aws.{name}"),
+                    "no source, bucket, sink or dead letter uses this identity",
+                );
             }
         }
     }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sinks::Compression;
-use sinks::destinations::{self, Defaults};
+use sinks::destinations::{self, Defaults, Reach};
 
 use super::super::de::keys_of;
-use super::super::model::{Batch, Concurrency, FileSink, Http, Retry, SinkConfig, SinkKind, Tls};
-use super::super::raw::{RawConsole, RawFileSink, RawHttp, RawLane, RawTls};
+use super::super::model::{Batch, Concurrency, FileSink, Network, Retry, SinkConfig, SinkKind, Tls};
+use super::super::raw::{RawConsole, RawFileSink, RawLane, RawNetwork, RawTls};
 use super::super::settings::Settings;
 use super::super::tree::Node;
 use super::super::units::{Size, Span, format_size};
@@ -31,7 +31,11 @@ const LOCAL_DEFAULTS: Defaults = Defaults {
     concurrency_max: 1,
     compression: Compression::None,
     idle_connection_max: None,
+    reach: Reach::Store,
 };
+
+/// The network keys that a sink with a connection of its own has; one that speaks HTTP has all.
+const STREAM_KEYS: [&str; 4] = ["timeout", "connect_timeout", "allow_plaintext", "tls"];
 
 impl Checker<'_> {
     /// The sinks that could be read.
@@ -54,44 +58,58 @@ impl Checker<'_> {
         let type_name = self.type_of(table, &path, &types)?;
         let local = LOCAL_TYPES.contains(&type_name);
         let defaults = destinations::defaults(type_name).unwrap_or(LOCAL_DEFAULTS);
-        let (lane_keys, http_keys) = (keys_of::<RawLane>(), keys_of::<RawHttp>());
+        let (lane_keys, all_network_keys) = (keys_of::<RawLane>(), keys_of::<RawNetwork>());
+        let mut network_keys = all_network_keys.clone();
+        match defaults.reach {
+            Reach::Http => {}
+            Reach::Stream => network_keys.retain(|key| STREAM_KEYS.contains(key)),
+            // What writes here has no key of the network, and says so; a store may have the same word for its own.
+            Reach::Store if local => {}
+            Reach::Store => network_keys.clear(),
+        }
         let lane = self.reader.read(&part(table, |key| lane_keys.contains(&key)), &path);
-        let http_part = part(table, |key| http_keys.contains(&key));
-        let common = |key: &str| key == "type" || lane_keys.contains(&key) || http_keys.contains(&key);
+        let network_part = part(table, |key| network_keys.contains(&key));
+        let common = |key: &str| key == "type" || lane_keys.contains(&key) || network_keys.contains(&key);
         let own = part(table, |key| !common(key));
         let mut beside = lane_keys.clone();
         beside.push("type");
 
         let kind = if local {
-            for (key, node) in http_part.as_table().into_iter().flatten() {
+            for (key, node) in network_part.as_table().into_iter().flatten() {
                 let message = format!("has no meaning for a sink of type \"{type_name}\": take it away");
                 self.reader.problem(node, &format!("{path}.{key}"), &message);
             }
             self.local(type_name, &own, &path, &beside)
         } else {
-            beside.extend(&http_keys);
-            let raw = self.reader.read::<RawHttp>(&http_part, &path);
-            raw.map(|raw| self.http(raw, type_name, &path, &defaults)).map(|(http, allow_plaintext)| {
+            beside.extend(&network_keys);
+            let raw = self.reader.read::<RawNetwork>(&network_part, &path);
+            raw.map(|raw| self.network(raw, type_name, &path, &defaults)).map(|(network, allow_plaintext)| {
                 (
-                    SinkKind::Http(Box::new(http), Settings::new(own.clone(), path.clone(), beside)),
+                    SinkKind::Destination(
+                        Box::new(network),
+                        Settings::new(own.clone(), path.clone(), beside),
+                    ),
                     allow_plaintext,
                 )
             })
         };
         let lane = self.lane(lane?, &path, &defaults);
         let (kind, allow_plaintext) = kind?;
-        let sink = SinkConfig { name: name.to_owned(), type_name: type_name.to_owned(), kind, ..lane };
+        let mut sink = SinkConfig { name: name.to_owned(), type_name: type_name.to_owned(), kind, ..lane };
         self.keep(&["sinks", name], &plain(&own));
         self.keep(&["sinks", name], &toml::Table::from_iter([("type".to_owned(), type_name.into())]));
-        self.destination(&sink, &own, allow_plaintext);
+        sink.identity = self.destination(&sink, &own, allow_plaintext);
         Some(sink)
     }
 
-    /// Lets the destination check its own settings, and looks at where they lead.
-    fn destination(&self, sink: &SinkConfig, own: &Node, allow_plaintext: bool) {
-        let SinkKind::Http(_, settings) = &sink.kind else { return };
+    /// Lets the destination check its own settings, and looks at where they lead; the identity that it needs.
+    fn destination(&self, sink: &SinkConfig, own: &Node, allow_plaintext: bool) -> Option<String> {
+        let SinkKind::Destination(_, settings) = &sink.kind else { return None };
         let path = format!("sinks.{}", sink.name);
-        let Some(built) = settings.build(&self.reader, &sink.type_name, &sink.common(0)) else { return };
+        let built = settings.build(&self.reader, &sink.type_name, &sink.common(0))?;
+        if built.defaults.reach == Reach::Store {
+            return built.identity;
+        }
         for origin in &built.endpoints {
             let mut key = path.clone();
             own.visit(&mut Vec::new(), &mut |inner, node| {
@@ -101,6 +119,7 @@ impl Checker<'_> {
             });
             self.address(origin, &key, allow_plaintext, &path);
         }
+        built.identity
     }
 
     fn lane(&self, mut raw: RawLane, path: &str, defaults: &Defaults) -> SinkConfig {
@@ -142,11 +161,18 @@ impl Checker<'_> {
             batch: Batch { max_bytes: batch_bytes, max_events: batch_events, max_age: batch_age },
             retry: Retry { initial, max, give_up_after: raw.retry.give_up_after.0 },
             concurrency: Concurrency { min: raw.concurrency.min, max: concurrency_max },
+            identity: None,
             kind: SinkKind::Console,
         }
     }
 
-    fn http(&self, mut raw: RawHttp, type_name: &str, path: &str, defaults: &Defaults) -> (Http, bool) {
+    fn network(
+        &self,
+        mut raw: RawNetwork,
+        type_name: &str,
+        path: &str,
+        defaults: &Defaults,
+    ) -> (Network, bool) {
         let key = |key: &str| format!("{path}.{key}");
         self.require(!raw.timeout.0.is_zero(), &key("timeout"), "more than nothing, such as \"60s\"");
         let good = !raw.connect_timeout.0.is_zero() && raw.connect_timeout <= raw.timeout;
@@ -158,7 +184,7 @@ impl Checker<'_> {
         self.require(!ack_timeout.0.is_zero(), &key("ack_timeout"), "more than nothing, such as \"5m\"");
         raw.ack_timeout = confirms.then_some(ack_timeout);
         let compression = *raw.compression.get_or_insert(defaults.compression);
-        let http = Http {
+        let network = Network {
             timeout: raw.timeout.0,
             connect_timeout: raw.connect_timeout.0,
             ack_timeout: ack_timeout.0,
@@ -168,8 +194,21 @@ impl Checker<'_> {
             idle_connection_max: defaults.idle_connection_max,
         };
         let name = path.rsplit('.').next().unwrap_or_default();
-        self.keep(&["sinks", name], &raw);
-        (http, raw.allow_plaintext)
+        self.keep_network(name, &raw, defaults.reach);
+        (network, raw.allow_plaintext)
+    }
+
+    /// Keeps the network keys that the sink has for the effective configuration.
+    fn keep_network(&self, name: &str, raw: &RawNetwork, reach: Reach) {
+        match reach {
+            Reach::Http => self.keep(&["sinks", name], raw),
+            Reach::Stream => {
+                let mut table = toml::Table::try_from(raw).unwrap_or_default();
+                table.retain(|key, _| STREAM_KEYS.contains(&key));
+                self.keep(&["sinks", name], &table);
+            }
+            Reach::Store => {}
+        }
     }
 
     fn tls(&self, raw: &RawTls, path: &str) -> Tls {
@@ -194,7 +233,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A sink that writes here; the flag is what [`http`](Self::http) has: nothing is sent anywhere.
+    /// A sink that writes here; the flag is what [`network`](Self::network) has: nothing is sent anywhere.
     fn local(
         &self,
         type_name: &str,

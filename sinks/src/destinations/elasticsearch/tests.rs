@@ -37,10 +37,10 @@ fn event() -> Event {
 fn check_body(built: &Built, event: Event, shape: Shape, expected: &str) {
     let events = [event];
     let mut body = Body::new();
-    built.sink.body(&events, shape, &mut body);
+    built.http_sink().unwrap().body(&events, shape, &mut body);
     assert_eq!(String::from_utf8(body.flatten()).unwrap(), expected);
     if shape == Shape::Normal {
-        assert!(built.sink.encoded_len(&events[0]) >= body.len());
+        assert!(built.http_sink().unwrap().encoded_len(&events[0]) >= body.len());
     }
 }
 
@@ -133,7 +133,7 @@ fn a_head_has_what_the_bulk_interface_wants_and_fails_over_by_attempt() {
     for (number, base) in
         [(0, "https://a.example:9200"), (1, "https://b.example/es"), (2, "https://a.example:9200")]
     {
-        let head = built.sink.head(&Attempt { number, ..Attempt::default() });
+        let head = built.http_sink().unwrap().head(&Attempt { number, ..Attempt::default() });
         assert_eq!((head.method, head.url), ("POST", format!("{base}{path}")));
         let expected = [
             ("content-type", "application/x-ndjson"),
@@ -147,7 +147,7 @@ fn a_head_has_what_the_bulk_interface_wants_and_fails_over_by_attempt() {
 #[test]
 fn credentials_become_the_header_of_their_kind() {
     let authorization = |more| {
-        let head = sink(more).sink.head(&Attempt::default());
+        let head = sink(more).http_sink().unwrap().head(&Attempt::default());
         head.headers.into_iter().find(|(name, _)| *name == "authorization").map(|(_, value)| value)
     };
     assert_eq!(authorization(json!({})), None);
@@ -184,7 +184,7 @@ fn items(items: &[Value]) -> Answer {
 
 fn judge(built: &Built, count: usize, answer: &Answer) -> Judgement {
     let events = vec![event(); count];
-    built.sink.judge(&events, &Attempt::default(), answer)
+    built.http_sink().unwrap().judge(&events, &Attempt::default(), answer)
 }
 
 fn error(status: u16, kind: &str, reason: &str) -> Value {
@@ -380,7 +380,7 @@ fn a_request_that_fails_as_a_whole_is_judged_by_its_status() {
 #[test]
 fn a_server_that_does_not_know_require_data_stream_is_not_asked_for_it_again() {
     let built = sink(json!({ "data_stream": "logs-ct-default" }));
-    let url = || built.sink.head(&Attempt::default()).url;
+    let url = || built.http_sink().unwrap().head(&Attempt::default()).url;
     assert!(url().ends_with("&require_data_stream=true"));
     let body = json!({ "status": 400, "error": { "type": "illegal_argument_exception",
         "reason": "request [/_bulk] contains unrecognized parameter: [require_data_stream]" } });
@@ -502,7 +502,7 @@ fn both_templates_map_every_field_that_a_document_of_ours_has() {
     let mut found = BTreeSet::new();
     for shape in [Shape::Normal, Shape::Safe] {
         let mut body = Body::new();
-        sink(json!({})).sink.body(&events, shape, &mut body);
+        sink(json!({})).http_sink().unwrap().body(&events, shape, &mut body);
         let text = String::from_utf8(body.flatten()).unwrap();
         let document = text.split_once("}}\n").unwrap().1;
         paths(&serde_json::from_str(document).unwrap(), "", &mut found);

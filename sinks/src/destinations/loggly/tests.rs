@@ -19,7 +19,7 @@ fn build(more: Value, common: &CommonSettings) -> Result<Built, Invalid> {
 
 fn body(built: &Built, events: &[Event]) -> String {
     let mut body = Body::new();
-    built.sink.body(events, Shape::Normal, &mut body);
+    built.http_sink().unwrap().body(events, Shape::Normal, &mut body);
     String::from_utf8(body.flatten()).unwrap()
 }
 
@@ -40,7 +40,7 @@ fn a_line_is_the_record_with_timestamp_and_additions() {
 
 #[test]
 fn the_token_and_the_tags_stand_in_the_address() {
-    let head = |more| build(more, &common()).unwrap().sink.head(&Attempt::default());
+    let head = |more| build(more, &common()).unwrap().http_sink().unwrap().head(&Attempt::default());
     let plain = head(json!({}));
     assert_eq!(
         (plain.method, plain.url.as_str()),
@@ -67,7 +67,7 @@ fn settings_that_cannot_work_are_refused_without_the_token() {
 
 #[test]
 fn a_longer_event_than_loggly_takes_is_known_before_it_is_sent() {
-    let sink = build(json!({}), &common()).unwrap().sink;
+    let sink = build(json!({}), &common()).unwrap().http_sink().unwrap();
     let limit = sink.event_bytes_max().unwrap();
     assert!(limit <= 1_000_000);
     let record = format!("{{\"a\":\"{}\"}}", "x".repeat(limit));
@@ -77,7 +77,7 @@ fn a_longer_event_than_loggly_takes_is_known_before_it_is_sent() {
 
 #[test]
 fn every_answer_has_its_judgement() {
-    let sink = build(json!({}), &common()).unwrap().sink;
+    let sink = build(json!({}), &common()).unwrap().http_sink().unwrap();
     let events = vec![Sample::new("{}").event(); 2];
     let judge = |status, body: &str| sink.judge(&events, &Attempt::default(), &answer(status, &[], body));
     for body in [r#"{"response" : "ok"}"#, r#"{"response":"ok"}"#] {
@@ -110,7 +110,7 @@ fn every_answer_has_its_judgement() {
 
 #[test]
 fn an_answer_that_echoes_the_address_does_not_give_the_token_away() {
-    let sink = build(json!({}), &common()).unwrap().sink;
+    let sink = build(json!({}), &common()).unwrap().http_sink().unwrap();
     let events = [Sample::new("{}").event()];
     for status in [200, 400, 403, 404, 413, 500] {
         let echo = answer(status, &[], "no such path: /bulk/0000-hunter2/tag/cloudtrail/");

@@ -22,7 +22,7 @@ fn build(more: Value, common: &CommonSettings) -> Result<Built, Invalid> {
 }
 
 fn sink(more: Value) -> Arc<dyn HttpSink> {
-    build(more, &common()).unwrap().sink
+    build(more, &common()).unwrap().http_sink().unwrap()
 }
 
 fn body(sink: &dyn HttpSink, events: &[Event]) -> String {
@@ -35,7 +35,7 @@ fn body(sink: &dyn HttpSink, events: &[Event]) -> String {
 #[test]
 fn an_envelope_holds_the_record_untouched_and_the_additions_as_fields() {
     let common = CommonSettings { labels: pairs(&[("env", "prod")]), ..common() };
-    let sink = build(json!({ "index": "aws", "host": "h" }), &common).unwrap().sink;
+    let sink = build(json!({ "index": "aws", "host": "h" }), &common).unwrap().http_sink().unwrap();
     let event = Sample::new(RECORD).additions(ACTOR).labels(&[("env", "test"), ("host", "x")]).event();
     let expected = concat!(
         r#"{"host":"h","sourcetype":"aws:cloudtrail","index":"aws","time":1688989321.500,"source":"s3://trail/a/b.json.gz","#,
@@ -50,7 +50,7 @@ fn an_envelope_holds_the_record_untouched_and_the_additions_as_fields() {
 #[test]
 fn envelopes_stand_one_after_the_other_without_anything_between() {
     let common = CommonSettings { additions: Additions::None, ..common() };
-    let sink = build(json!({ "source": "fixed" }), &common).unwrap().sink;
+    let sink = build(json!({ "source": "fixed" }), &common).unwrap().http_sink().unwrap();
     let events = [Sample::new("{}").event(), Sample::new(RECORD).event()];
     let expected = concat!(
         r#"{"source":"fixed","sourcetype":"aws:cloudtrail","event":{}}"#,
@@ -112,7 +112,7 @@ fn a_head_names_token_and_channel_and_fails_over_by_attempt() {
     let shape: Vec<_> = channel(0, 0).split('-').map(str::len).collect();
     assert_eq!(shape, [8, 4, 4, 4, 12]);
     let other = CommonSettings { instance: 8, ..common() };
-    let other = build(json!({}), &other).unwrap().sink.head(&Attempt::default());
+    let other = build(json!({}), &other).unwrap().http_sink().unwrap().head(&Attempt::default());
     assert_ne!(other.headers[1].1, channel(0, 0));
 }
 

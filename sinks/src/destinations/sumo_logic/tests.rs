@@ -17,13 +17,13 @@ fn build(more: Value, common: &CommonSettings) -> Result<Built, Invalid> {
 }
 
 fn sink(more: Value) -> Arc<dyn HttpSink> {
-    build(more, &common()).unwrap().sink
+    build(more, &common()).unwrap().http_sink().unwrap()
 }
 
 fn body(common: &CommonSettings, record: &str) -> String {
     let events = [Sample::new(record).event()];
     let mut body = Body::new();
-    build(json!({}), common).unwrap().sink.body(&events, Shape::Normal, &mut body);
+    build(json!({}), common).unwrap().http_sink().unwrap().body(&events, Shape::Normal, &mut body);
     String::from_utf8(body.flatten()).unwrap()
 }
 
