@@ -35,12 +35,13 @@ pub(crate) struct Config {
     agent: String,
     source: String,
     sinks: Vec<(Sink, String)>,
+    others: Vec<(&'static str, String)>,
 }
 
 impl Config {
     /// With no sink yet.
     pub(crate) fn new() -> Self {
-        Self { agent: String::new(), source: String::new(), sinks: Vec::new() }
+        Self { agent: String::new(), source: String::new(), sinks: Vec::new(), others: Vec::new() }
     }
 
     /// With these sinks, as they are by default.
@@ -66,9 +67,17 @@ impl Config {
         self
     }
 
+    /// One more sink whose stand-in is the test's own affair: its name, which is also the stand-in's in the ledger,
+    /// and all lines of its table. What the stand-in counts goes to [`Bench::watch`].
+    pub(crate) fn other(mut self, name: &'static str, table: &str) -> Self {
+        self.others.push((name, table.to_owned()));
+        self
+    }
+
     /// The names of the sinks.
     pub(crate) fn names(&self) -> Vec<&'static str> {
-        self.sinks.iter().map(|(sink, _)| sink.name()).collect()
+        let known = self.sinks.iter().map(|(sink, _)| sink.name());
+        known.chain(self.others.iter().map(|(name, _)| *name)).collect()
     }
 
     /// The document.
@@ -105,6 +114,9 @@ impl Config {
             let own = own(*sink, bench);
             // Writing to a string cannot fail.
             let _ = write!(text, "\n[sinks.{name}]\ntype = \"{name}\"\n{own}\n{lines}\n");
+        }
+        for (name, table) in &self.others {
+            let _ = write!(text, "\n[sinks.{name}]\n{table}\n");
         }
         text
     }
