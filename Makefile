@@ -64,7 +64,8 @@ check-prometheus: $(PROMTOOL)
 
 test: $(VENV)/.ready $(PROMTOOL)
 	cargo test --workspace --locked
-	cargo build --locked --bin trailship
+	# As the README has it, without the name of a binary: there are two in the workspace.
+	cargo run --locked --quiet -- --version
 	$(PYTHON) -m unittest discover --start-directory tests/python --pattern '*_test.py'
 	$(PYTHON) tests/python/check_configs.py --binary $(BINARY)
 	$(PYTHON) tests/python/moto_lane.py --binary $(BINARY) --promtool $(PROMTOOL)
