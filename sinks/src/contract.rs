@@ -25,6 +25,13 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// Writes what an event must have in common with the others of its request, because it stands in the head and
+    /// not in the body; nothing where all events may travel together. A batch holds one group only, and few batches
+    /// are open at once: groups are meant to be few.
+    fn group(&self, event: &Event, group: &mut String) {
+        let _ = (event, group);
+    }
+
     /// Encodes a batch; called once, and the result is sent as often as it takes.
     ///
     /// # Errors
@@ -74,6 +81,11 @@ pub trait HttpSink: Send + Sync + 'static {
         None
     }
 
+    /// As [`Sink::group`]: what the head of an event's request says of the event.
+    fn group(&self, event: &Event, group: &mut String) {
+        let _ = (event, group);
+    }
+
     /// Writes the body for `events`; called once a batch, compressed once, resent as it is.
     fn body<'a>(&self, events: &'a [Event], shape: Shape, body: &mut Body<'a>);
 
@@ -81,6 +93,13 @@ pub trait HttpSink: Send + Sync + 'static {
     ///
     /// The shared layer adds `Content-Length`, `Content-Encoding`, `Host` and `User-Agent`.
     fn head(&self, attempt: &Attempt) -> Head;
+
+    /// The head of a request with these events, which are all of one [`group`](Self::group) and never none.
+    /// Only a destination with groups has a reason to look at them.
+    fn head_of(&self, events: &[Event], attempt: &Attempt) -> Head {
+        let _ = events;
+        self.head(attempt)
+    }
 
     /// Judges an answer that arrived whole. Statuses 2xx to 5xx come here; redirects are never followed.
     ///

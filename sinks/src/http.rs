@@ -153,6 +153,10 @@ impl Sink for HttpDestination {
         self.sink.event_bytes_max()
     }
 
+    fn group(&self, event: &Event, group: &mut String) {
+        self.sink.group(event, group);
+    }
+
     async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason> {
         let (sink, events, compression) = (Arc::clone(&self.sink), Arc::clone(events), self.compression);
         let encoded = run_on(&*self.compute, move || {
@@ -162,7 +166,7 @@ impl Sink for HttpDestination {
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
-        let mut head = self.sink.head(attempt);
+        let mut head = self.sink.head_of(events, attempt);
         if let Some(encoding) = self.compression.content_encoding() {
             head.headers.push(("content-encoding", encoding.to_owned()));
         }

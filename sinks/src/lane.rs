@@ -3,6 +3,7 @@
 //! **Invariant** Offering never blocks: a lane that cannot take an event leaves it owed, and the log file is
 //! fetched again once the lane is open.
 
+mod batcher;
 mod confirm;
 mod task;
 

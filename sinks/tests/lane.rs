@@ -23,6 +23,8 @@ struct Scripted {
     delay: Mutex<Duration>,
     confirmed: Mutex<BTreeSet<u64>>,
     event_bytes_max: Option<usize>,
+    /// The group of an event, by its id.
+    group: Mutex<fn(u32) -> String>,
     /// The id of an event that cannot be encoded.
     poison: Mutex<Option<String>>,
 }
@@ -35,6 +37,7 @@ impl Scripted {
             delay: Mutex::default(),
             confirmed: Mutex::default(),
             event_bytes_max: None,
+            group: Mutex::new(|_| String::new()),
             poison: Mutex::default(),
         })
     }
@@ -56,6 +59,11 @@ impl Sink for Scripted {
 
     fn event_bytes_max(&self) -> Option<usize> {
         self.event_bytes_max
+    }
+
+    fn group(&self, event: &Event, group: &mut String) {
+        let id = event.text(Field::EventId).unwrap().parse().unwrap();
+        group.push_str(&(self.group.lock().unwrap())(id));
     }
 
     async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
@@ -214,6 +222,71 @@ async fn a_batch_is_closed_by_bytes_and_by_age() {
     let started = tokio::time::Instant::now();
     assert!(bench.ship(3).await);
     assert_eq!(started.elapsed().as_millis(), 100);
+}
+
+/// Sizes of the requests; fails where one holds events of several groups.
+#[track_caller]
+fn sizes_of_groups(sink: &Scripted) -> Vec<usize> {
+    let group = *sink.group.lock().unwrap();
+    let sends = sink.sends.lock().unwrap();
+    for batch in &*sends {
+        let groups: BTreeSet<String> = batch.iter().map(|id| group(id.parse().unwrap())).collect();
+        assert_eq!(groups.len(), 1, "{batch:?}");
+    }
+    sends.iter().map(Vec::len).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_holds_one_group_only() {
+    let bench = Bench::start(Scripted::new(all_good), config());
+    *bench.sink.group.lock().unwrap() = |id| (id % 3).to_string();
+    let started = tokio::time::Instant::now();
+    assert!(bench.ship(99).await);
+    assert_eq!(sizes_of_groups(&bench.sink), [33, 33, 33]);
+    assert_eq!(started.elapsed().as_millis(), 100, "each closed for its own age");
+
+    let mut by_bytes = config();
+    by_bytes.batch.bytes_max = 100;
+    let bench = Bench::start(Scripted::new(all_good), by_bytes);
+    *bench.sink.group.lock().unwrap() = |id| (id % 3).to_string();
+    assert!(bench.ship(99).await);
+    assert!(sizes_of_groups(&bench.sink).iter().all(|&events| events * 15 <= 100));
+    assert!(bench.times_sent().values().all(|&times| times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_groups_keep_few_batches_open() {
+    let mut old = config();
+    old.batch.age_max = Duration::from_secs(3600);
+    let bench = Bench::start(Scripted::new(all_good), old);
+    *bench.sink.group.lock().unwrap() = |id| (id / 10).to_string();
+    for parcel in parcels(1000) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sizes = sizes_of_groups(&bench.sink);
+    assert_eq!(sizes, vec![10; 100 - 16], "all groups but the last sixteen were closed, in order");
+    bench.lane.flush();
+    bench.share.ended(1000);
+    assert!(bench.share.idle().await.is_closed());
+    assert_eq!(sizes_of_groups(&bench.sink).len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lane_probed_with_is_sent_by_group_once_it_opens() {
+    let denied = |_: &[String], _: &Attempt| Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
+    let bench = Bench::start(Scripted::new(denied), config());
+    *bench.sink.group.lock().unwrap() = |id| (id % 2).to_string();
+    // Few enough that all of them are kept to probe with.
+    bench.offer(6);
+    bench.shuts().await;
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(
+        sizes_of_groups(&bench.sink).iter().skip(2).any(|&events| events > 1),
+        "nothing was held to probe with"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
+use super::batcher::{Batcher, Closed};
 use super::{Command, LaneConfig};
 use crate::delivery::{Courier, Ended, Item, PROBES_MAX};
 use crate::health::LaneState;
@@ -19,26 +20,11 @@ const PROBE_TRIES: u32 = 2;
 /// A shut lane is probed at least this often.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
-/// A closed batch.
-struct Closed {
-    items: Vec<Item>,
-    /// Memory of log files that it keeps alive, at least roughly.
-    bytes: u64,
-}
-
-impl Closed {
-    fn new(items: Vec<Item>, bytes: u64) -> Self {
-        Self { items, bytes }
-    }
-}
-
 pub(super) struct LaneTask {
     config: LaneConfig,
     courier: Arc<Courier>,
     stats: Arc<LaneStats>,
-    open: Vec<Item>,
-    open_bytes: usize,
-    opened_at: Duration,
+    open: Batcher,
     queue: VecDeque<Closed>,
     sending: JoinSet<Ended>,
     /// What each sending task uses: its slot, and the bytes it holds.
@@ -60,13 +46,12 @@ impl LaneTask {
     pub(super) fn new(config: LaneConfig, courier: Arc<Courier>, stats: Arc<LaneStats>) -> Self {
         let slots = u32::try_from(config.concurrency_max.max(1)).unwrap_or(1);
         let probe_delays = probe_delays(&config.retry);
+        let open = Batcher::new(Arc::clone(&courier.sink), Arc::clone(&courier.health), config.batch);
         Self {
             config,
             courier,
             stats,
-            open: Vec::new(),
-            open_bytes: 0,
-            opened_at: Duration::ZERO,
+            open,
             queue: VecDeque::new(),
             sending: JoinSet::new(),
             in_use: HashMap::new(),
@@ -139,7 +124,7 @@ impl LaneTask {
 
     /// How long until something is due; long if nothing is.
     fn next_timer(&self) -> Duration {
-        let batch = (!self.open.is_empty()).then(|| self.opened_at + self.config.batch.age_max);
+        let batch = self.open.due();
         let congested = self.courier.health.state() == LaneState::Congested;
         let look = congested.then(|| self.now() + Duration::from_millis(20));
         let due = [batch, self.probe_at, look].into_iter().flatten().min();
@@ -148,9 +133,7 @@ impl LaneTask {
 
     fn timer(&mut self) {
         let now = self.now();
-        if !self.open.is_empty() && now >= self.opened_at + self.config.batch.age_max {
-            self.close();
-        }
+        self.open.close_due(now, &mut self.queue);
         if self.probe_at.is_some_and(|at| now >= at) {
             self.probe();
         }
@@ -162,35 +145,14 @@ impl LaneTask {
             self.probes.extend(items.into_iter().take(room));
             return;
         }
+        let now = self.now();
         for item in items {
-            let len = self.courier.sink.encoded_len(&item.event);
-            if self.courier.sink.event_bytes_max().is_some_and(|max| len > max) {
-                // Alone, so that delivery can dead-letter it without a request.
-                self.queue.push_back(Closed::new(vec![item], len as u64));
-                continue;
-            }
-            let bytes_max = self.courier.health.batch_bytes_max();
-            if !self.open.is_empty() && self.open_bytes + len > bytes_max {
-                self.close();
-            }
-            if self.open.is_empty() {
-                self.opened_at = self.now();
-            }
-            self.open_bytes += len;
-            self.open.push(item);
-            if self.open.len() >= self.config.batch.events_max || self.open_bytes >= bytes_max {
-                self.close();
-            }
+            self.open.add(item, now, &mut self.queue);
         }
     }
 
     fn close(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
-        let items = std::mem::take(&mut self.open);
-        let bytes = std::mem::take(&mut self.open_bytes) as u64;
-        self.queue.push_back(Closed::new(items, bytes));
+        self.open.close_all(&mut self.queue);
     }
 
     /// Starts as many deliveries as concurrency and the lane's part of the memory allow.
@@ -283,9 +245,8 @@ impl LaneTask {
             self.courier.health.set_state(state.clone());
             self.courier.observer.state(&state);
         }
-        let queued = self.queue.drain(..).flat_map(|closed| closed.items).chain(self.open.drain(..));
+        let queued = self.queue.drain(..).flat_map(|closed| closed.items).chain(self.open.take());
         let held: Vec<Item> = probes.into_iter().chain(queued).collect();
-        self.open_bytes = 0;
         self.keep_probes(held);
         if !was_shut {
             self.probe_delays = probe_delays(&self.config.retry);
@@ -334,11 +295,10 @@ impl LaneTask {
         self.courier.health.set_state(LaneState::Open);
         self.courier.observer.state(&LaneState::Open);
         let held: Vec<Item> = self.probes.drain(..).collect();
-        if held.is_empty() {
-            return;
-        }
         // What was refused while nothing was taken gets another try; refused again, the probe is the witness.
-        self.queue.push_front(Closed::new(held, 0));
+        for group in self.open.apart(held).into_iter().rev() {
+            self.queue.push_front(Closed::new(group, 0));
+        }
     }
 
     /// Lets go of queued batches until the lane holds half of its part, and accepts nothing until it does.
@@ -351,8 +311,7 @@ impl LaneTask {
             self.courier.health.set_state(LaneState::Congested);
             self.courier.observer.state(&LaneState::Congested);
         }
-        self.open.clear();
-        self.open_bytes = 0;
+        drop(self.open.take());
         while self.stats.held_bytes() > self.config.memory_part / 2 && self.queue.pop_back().is_some() {}
     }
 
