@@ -29,8 +29,8 @@ QUICK := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
 help:
 	@echo "make demo       the agent against stand-ins, in one process"
 	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
-	@echo "make test       the workspace's tests, then the real binary against moto"
-	@echo "make test-real  the real binary against ElasticMQ and OpenSearch"
+	@echo "make test       the workspace's tests, then the real binary against moto, and clients of other hands against stand-ins"
+	@echo "make test-real  the real binary against ElasticMQ, OpenSearch and VictoriaLogs"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make clean      removes what was built"
@@ -66,9 +66,11 @@ test: $(VENV)/.ready $(PROMTOOL)
 	cargo test --workspace --locked
 	# As the README has it, without the name of a binary: there are two in the workspace.
 	cargo run --locked --quiet -- --version
+	cargo build --locked --bin trailship --bin testkit
 	$(PYTHON) -m unittest discover --start-directory tests/python --pattern '*_test.py'
 	$(PYTHON) tests/python/check_configs.py --binary $(BINARY)
 	$(PYTHON) tests/python/moto_lane.py --binary $(BINARY) --promtool $(PROMTOOL)
+	$(PYTHON) tests/python/opensearch_client.py --testkit $(TARGET)/debug/testkit
 
 test-real: $(VENV)/.ready
 	cargo build --locked --bin trailship

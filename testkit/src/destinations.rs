@@ -15,7 +15,7 @@ mod splunk_hec;
 mod sumo_logic;
 
 pub use desk::Counts;
-pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour};
+pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour, Signer};
 pub use front::Destination;
 pub use loggly::{Loggly, LogglyOptions, Oversized};
 pub use mode::{Failure, Mode};

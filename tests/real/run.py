@@ -13,8 +13,13 @@ import servers
 import elasticmq
 import lane
 import opensearch
+import victorialogs
 
-LANES = {"ElasticMQ 1.6.11": elasticmq.run, "OpenSearch 2.19.3": opensearch.run}
+LANES = {
+    "ElasticMQ 1.6.11": elasticmq.run,
+    "OpenSearch 2.19.3": opensearch.run,
+    "VictoriaLogs 1.52.1": victorialogs.run,
+}
 
 
 def main() -> int:

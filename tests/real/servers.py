@@ -1,14 +1,16 @@
-"""Real servers on loopback for the lanes: fetched from Maven Central, started, and ended with their block."""
+"""Real servers on loopback for the lanes: fetched from a registry, started, and ended with their block."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
@@ -17,6 +19,7 @@ import lane  # noqa: E402
 
 ELASTICMQ = "org.elasticmq:elasticmq-server_2.13:1.6.11"
 OPENSEARCH = "org.opensearch.distribution.integ-test-zip:opensearch:2.19.3"
+VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
 NOBODY = 65534
 """OpenSearch refuses to run as root: it then runs as this user."""
 
@@ -96,9 +99,69 @@ aws {{ region = us-east-1, accountId = 000000000000 }}
         yield f"http://127.0.0.1:{port}"
 
 
+def fetch_victoria_logs(tools: Path) -> Path:
+    """The binary of VictoriaLogs, built from its module."""
+    binary = tools / "victoria-logs"
+    if not binary.exists():
+        if shutil.which("go") is None:
+            raise CannotBeHad("needs go")
+        tools.mkdir(parents=True, exist_ok=True)
+        more = {"GOBIN": str(tools), "GOFLAGS": "-buildvcs=false"}
+        command = ["go", "install", VICTORIA_LOGS]
+        run = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, timeout=900)
+        if run.returncode != 0:
+            lines = [line for line in run.stderr.splitlines() if not line.startswith("go: downloading")]
+            raise CannotBeHad(f"the Go module proxy: {' '.join(lines)[:300]}")
+    return binary
+
+
 @contextlib.contextmanager
-def opensearch(tools: Path, folder: Path) -> Iterator[str]:
-    """A running OpenSearch with one empty node; its address."""
+def victoria_logs(tools: Path, folder: Path) -> Iterator[str]:
+    """A running VictoriaLogs; its address."""
+    binary, port = fetch_victoria_logs(tools), lane.free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    command = [str(binary), f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}/data"]
+    with process(command, folder / "victoria-logs.log", f"{url}/health", seconds=60):
+        yield url
+
+
+@dataclass
+class OpenSearch:
+    """An installed node, which can be killed and started again on its data."""
+
+    home: Path
+    port: int
+    server: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        command = ["./bin/opensearch"]
+        if os.geteuid() == 0:
+            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+        more = {
+            "OPENSEARCH_JAVA_OPTS": "-Xms512m -Xmx512m",
+            "OPENSEARCH_JAVA_HOME": java_home(),
+            "OPENSEARCH_TMPDIR": str(self.home / "logs"),
+            "HOME": str(self.home),
+        }
+        self.server = spawn(command, self.home.parent / "opensearch.log", self.url, 180, cwd=self.home, more=more)
+
+    def kill(self) -> None:
+        """SIGKILL, without a word."""
+        assert self.server is not None
+        self.server.send_signal(signal.SIGKILL)
+        self.server.wait()
+
+
+@contextlib.contextmanager
+def opensearch(tools: Path, folder: Path) -> Iterator[OpenSearch]:
+    """A running OpenSearch with one empty node."""
     archive = fetch_opensearch(tools)
     # Unpacked for each run: the unprivileged user that it runs as may not reach the folder of the tools.
     with zipfile.ZipFile(archive) as content:
@@ -106,31 +169,27 @@ def opensearch(tools: Path, folder: Path) -> Iterator[str]:
     home = folder / "opensearch-2.19.3"
     for script in (home / "bin").iterdir():
         script.chmod(0o755)
-    port, inner = lane.free_port(), lane.free_port()
+    node, inner = OpenSearch(home, lane.free_port()), lane.free_port()
     with (home / "config" / "opensearch.yml").open("a") as settings:
         settings.write(
             f"""
 network.host: 127.0.0.1
-http.port: {port}
+http.port: {node.port}
 transport.port: {inner}
 discovery.type: single-node
 cluster.routing.allocation.disk.threshold_enabled: false
 """
         )
     (home / "logs").mkdir(exist_ok=True)
-    command = ["./bin/opensearch"]
     if os.geteuid() == 0:
-        command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
         give_away(home)
         folder.chmod(0o755)
-    more = {
-        "OPENSEARCH_JAVA_OPTS": "-Xms512m -Xmx512m",
-        "OPENSEARCH_JAVA_HOME": java_home(),
-        "OPENSEARCH_TMPDIR": str(home / "logs"),
-        "HOME": str(home),
-    }
-    with process(command, folder / "opensearch.log", f"http://127.0.0.1:{port}/", seconds=120, cwd=home, more=more):
-        yield f"http://127.0.0.1:{port}"
+    try:
+        node.start()
+        yield node
+    finally:
+        if node.server is not None:
+            end(node.server)
 
 
 def java_home() -> str:
@@ -145,25 +204,37 @@ def give_away(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def process(
-    command: list[str], log: Path, url: str, seconds: float, cwd: Path | None = None, more: dict[str, str] | None = None
-) -> Iterator[None]:
-    """Runs a server until the block ends; the tail of its log is printed where it does not come up."""
-    with log.open("wb") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, cwd=cwd, env=os.environ | (more or {}))
+def process(command: list[str], log: Path, url: str, seconds: float) -> Iterator[None]:
+    """Runs a server until the block ends."""
+    server = spawn(command, log, url, seconds)
     try:
-        try:
-            lane.wait_until(command[0], seconds, lambda: server.poll() is not None or lane.answers(url), every=0.5)
-            if server.poll() is not None:
-                raise lane.LaneFailed(f"{command[0]} ended with exit code {server.returncode}")
-        except lane.LaneFailed:
-            sys.stderr.write("".join(log.read_text(errors="replace").splitlines(keepends=True)[-20:]))
-            raise
         yield
     finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
+
+
+def spawn(
+    command: list[str], log: Path, url: str, seconds: float, cwd: Path | None = None, more: dict[str, str] | None = None
+) -> subprocess.Popen:
+    """Starts a server and waits until it answers; the tail of its log is printed where it does not come up."""
+    with log.open("ab") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, cwd=cwd, env=os.environ | (more or {}))
+    try:
+        lane.wait_until(command[0], seconds, lambda: server.poll() is not None or lane.answers(url), every=0.5)
+        if server.poll() is not None:
+            raise lane.LaneFailed(f"{command[0]} ended with exit code {server.returncode}")
+    except lane.LaneFailed:
+        sys.stderr.write("".join(log.read_text(errors="replace").splitlines(keepends=True)[-20:]))
+        end(server)
+        raise
+    return server
+
+
+def end(server: subprocess.Popen) -> None:
+    """Ends a server, if it still runs."""
+    server.terminate()
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

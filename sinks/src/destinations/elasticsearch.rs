@@ -6,62 +6,38 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use cloudtrail::{Field, Timestamp};
 use serde::Deserialize;
 
-use super::{Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, Reach, in_turn};
+use super::{Built, CommonSettings, Defaults, Destination, Endpoint, Invalid, Reach};
 use crate::{
-    Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Redactor, Secret, Shape, encode,
+    Answer, Attempt, Body, Compression, Event, Head, HttpSink, Judgement, Redactor, Shape, encode,
     escaped_len,
 };
 
 mod answer;
 mod check;
+mod cloud_id;
+mod credentials;
 mod document;
+mod failover;
 mod index;
+mod settings;
+mod sign;
 
+use credentials::Credentials;
 use document::INTEGRATION_OVERHEAD;
+use failover::Failover;
 use index::IndexPattern;
+pub use settings::Settings;
+use sign::Service;
 
 /// Keeps one entry an item, so that its position tells which event it is about, and little else.
 const FILTER_PATH: &str = "filter_path=took,errors,items.*.status,items.*.error.type,items.*.error.reason,\
     items.*.error.caused_by.reason,items.*.failure_store";
-/// Streams that only take what Elastic's own integration expects.
-const INTEGRATION_STREAMS: &str = "logs-aws.cloudtrail-";
-
-/// Settings of its own.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Addresses; the first is used, the next after a failure.
-    endpoints: Vec<String>,
-    /// Pattern of index names: `%Y %m %d` of the event's date, `{account} {region} {category}`.
-    /// Default `cloudtrail-%Y.%m.%d`, unless there is a data stream.
-    index: Option<String>,
-    /// A data stream instead.
-    data_stream: Option<String>,
-    /// How an event is written.
-    #[serde(default)]
-    format: Format,
-    /// What becomes the document's `_id`.
-    #[serde(default)]
-    document_id: DocumentId,
-    /// `id:key`, or that in base64 as Kibana shows it.
-    api_key: Option<Secret>,
-    /// With `password`: basic authentication.
-    username: Option<String>,
-    password: Option<Secret>,
-    /// A bearer token instead.
-    bearer_token: Option<Secret>,
-    /// An ingest pipeline.
-    pipeline: Option<String>,
-}
-
 /// How an event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +53,8 @@ enum Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum DocumentId {
-    /// The event's identity, made from its position in the log file where it has no id.
+    /// The event's identity, made from its position in the log file where it has no id; none once the destination has
+    /// said that it takes no ids.
     #[default]
     Auto,
     /// The event's id; the destination chooses where it has none.
@@ -108,121 +85,52 @@ impl Destination for Settings {
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
-        let endpoints = Endpoint::parse_all("endpoints", &self.endpoints)?;
+        let endpoints = self.endpoints()?;
         let origins = Endpoint::origins(&endpoints);
-        let (authorization, redactor) = self.authorization()?;
+        let credentials = self.credentials()?;
+        let signing = self.signing(&endpoints)?;
+        let redactor = credentials.redactor();
         let target = self.target()?;
-        let mut query = FILTER_PATH.to_owned();
-        if let Some(pipeline) = &self.pipeline {
-            if pipeline.is_empty() || !pipeline.chars().all(is_name) {
-                return Err(Invalid::new("pipeline", "use letters, digits, `-`, `_` and `.`"));
-            }
-            query.push_str("&pipeline=");
-            query.push_str(pipeline);
-        }
+        let pipeline = self.pipeline()?.map(str::to_owned);
         let sink = Arc::new(Elasticsearch {
             common: common.clone(),
-            endpoints,
+            endpoints: Failover::new(endpoints),
             require_data_stream: AtomicBool::new(matches!(target, Target::DataStream(_))),
+            stream_members: document::stream_members(&target, self.format),
             target,
             format: self.format,
             document_id: self.document_id,
-            authorization,
-            query,
+            takes_ids: AtomicBool::new(true),
+            redirected: AtomicU64::new(0),
+            credentials,
+            service: self.sign,
+            pipeline,
             redactor: redactor.clone(),
         });
-        Ok(Built::http(sink, origins, Self::DEFAULTS, redactor))
+        let identity = signing.as_ref().map(|_| self.aws.unwrap_or_else(|| "default".into()));
+        Ok(Built { signing, identity, ..Built::http(sink, origins, Self::DEFAULTS, redactor) })
     }
-}
-
-impl Settings {
-    fn target(&self) -> Result<Target, Invalid> {
-        match (&self.index, &self.data_stream) {
-            (Some(_), Some(_)) => {
-                Err(Invalid::new("data_stream", "take away `index`: it is one or the other"))
-            }
-            (None, Some(name)) => {
-                let pattern = IndexPattern::parse(name).map_err(|text| Invalid::new("data_stream", text))?;
-                if !pattern.is_fixed() {
-                    return Err(Invalid::new("data_stream", "its name is fixed: take away % and {}"));
-                }
-                if name.starts_with(INTEGRATION_STREAMS) && self.format != Format::ElasticIntegration {
-                    return Err(Invalid::new(
-                        "format",
-                        "this data stream needs format = \"elastic_integration\"",
-                    ));
-                }
-                Ok(Target::DataStream(name.clone()))
-            }
-            (index, None) => {
-                if self.format == Format::ElasticIntegration {
-                    let message = "elastic_integration needs data_stream = \"logs-aws.cloudtrail-default\"";
-                    return Err(Invalid::new("format", message));
-                }
-                let pattern = index.as_deref().unwrap_or("cloudtrail-%Y.%m.%d");
-                let pattern = IndexPattern::parse(pattern).map_err(|text| Invalid::new("index", text))?;
-                Ok(Target::Index(pattern))
-            }
-        }
-    }
-
-    /// The header's value, and what must not be shown.
-    fn authorization(&self) -> Result<(Option<String>, Redactor), Invalid> {
-        let mut redactor = Redactor::new();
-        let value = match (&self.api_key, &self.username, &self.password, &self.bearer_token) {
-            (None, None, None, None) => None,
-            (Some(key), None, None, None) => {
-                redactor.add(key.expose());
-                let encode = |text: &str| STANDARD.encode(text);
-                let key: Cow<'_, str> = match key.expose() {
-                    pair if pair.contains(':') => encode(pair).into(),
-                    encoded => encoded.into(),
-                };
-                Some(format!("ApiKey {key}"))
-            }
-            (None, Some(name), Some(password), None) => {
-                let pair = format!("{name}:{}", password.expose());
-                redactor.add(password.expose());
-                redactor.add(&pair);
-                Some(format!("Basic {}", STANDARD.encode(pair)))
-            }
-            (None, Some(_), None, None) => {
-                return Err(Invalid::new("password", "missing: `username` needs it"));
-            }
-            (None, None, Some(_), None) => {
-                return Err(Invalid::new("username", "missing: `password` needs it"));
-            }
-            (None, None, None, Some(token)) => {
-                redactor.add(token.expose());
-                Some(format!("Bearer {}", token.expose()))
-            }
-            _ => {
-                let message = "keep one of `api_key`, `username` with `password`, and `bearer_token`";
-                return Err(Invalid::new("api_key", message));
-            }
-        };
-        if value.as_deref().is_some_and(|value| !value.is_ascii()) {
-            return Err(Invalid::new("api_key", "a credential holds characters that no header can carry"));
-        }
-        Ok((value, redactor))
-    }
-}
-
-fn is_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
 struct Elasticsearch {
     common: CommonSettings,
-    endpoints: Vec<Endpoint>,
+    endpoints: Failover,
     target: Target,
     format: Format,
     document_id: DocumentId,
-    authorization: Option<String>,
-    query: String,
+    credentials: Credentials,
+    /// Whose signature requests bear.
+    service: Option<Service>,
+    pipeline: Option<String>,
+    /// In the integration's format: what says which stream a document belongs to, as members.
+    stream_members: String,
     /// Asked for with data streams, until a server says that it does not know the parameter (OpenSearch,
     /// Elasticsearch before 8.13).
     require_data_stream: AtomicBool,
+    /// With [`DocumentId::Auto`]: ids are sent, until a collection says that it takes none.
+    takes_ids: AtomicBool,
+    /// Documents that a data stream has put into its failure store.
+    redirected: AtomicU64,
     redactor: Redactor,
 }
 
@@ -243,7 +151,8 @@ impl HttpSink for Elasticsearch {
                     + INTEGRATION_OVERHEAD
             }
         };
-        name + id + ACTION_OVERHEAD + document + self.common.trailship_len(event)
+        let common = self.stream_members.len() + self.common.trailship_len(event);
+        name + id + ACTION_OVERHEAD + document + common
     }
 
     fn body<'a>(&self, events: &'a [Event], shape: Shape, body: &mut Body<'a>) {
@@ -265,16 +174,33 @@ impl HttpSink for Elasticsearch {
     }
 
     fn head(&self, attempt: &Attempt) -> Head {
-        let base = in_turn(&self.endpoints, attempt.number).map_or("", |endpoint| &endpoint.base);
-        let mut url = format!("{base}/_bulk?{}", self.query);
+        let mut url = format!("{}/_bulk?{FILTER_PATH}", self.endpoints.next(attempt.slot));
+        if let Some(pipeline) = &self.pipeline {
+            url.push_str("&pipeline=");
+            url.push_str(pipeline);
+        }
         if self.require_data_stream.load(Ordering::Relaxed) {
             url.push_str("&require_data_stream=true");
         }
         Head { method: "POST", url, headers: self.headers("application/x-ndjson") }
     }
 
-    fn judge(&self, events: &[Event], _: &Attempt, answer: &Answer) -> Judgement {
-        self.read_answer(events.len(), answer)
+    fn judge(&self, events: &[Event], attempt: &Attempt, answer: &Answer) -> Judgement {
+        let judgement = self.read_answer(events.len(), answer);
+        if works(&judgement) {
+            self.endpoints.answered(attempt.slot);
+        }
+        judgement
+    }
+}
+
+/// Whether the endpoint that gave this answer does its work; otherwise another one may do better.
+fn works(judgement: &Judgement) -> bool {
+    match judgement {
+        Judgement::Each(_) | Judgement::Refused(_) | Judgement::TooLarge(_) => true,
+        Judgement::Denied(_) => false,
+        // Asked to wait, or to ask otherwise.
+        Judgement::Unavailable { why, .. } => matches!(why.status, Some(400 | 429)),
     }
 }
 
@@ -285,15 +211,15 @@ impl Elasticsearch {
     fn headers(&self, content_type: &str) -> Vec<(&'static str, String)> {
         let mut headers =
             vec![("content-type", content_type.to_owned()), ("accept", "application/json".to_owned())];
-        if let Some(value) = &self.authorization {
-            headers.push(("authorization", value.clone()));
+        if let Some(value) = self.credentials.header() {
+            headers.push(("authorization", value));
         }
         headers
     }
 
     fn id<'e>(&self, event: &'e Event) -> Option<Cow<'e, str>> {
         match self.document_id {
-            DocumentId::Auto => Some(event.document_id()),
+            DocumentId::Auto => self.takes_ids.load(Ordering::Relaxed).then(|| event.document_id()),
             DocumentId::EventId => event.text(Field::EventId).is_some().then(|| event.document_id()),
             DocumentId::None => None,
         }

@@ -7,6 +7,7 @@ mod bulk;
 mod indices;
 mod mapping;
 mod rest;
+mod signature;
 mod strict;
 mod templates;
 
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 use self::answers::{Wrong, filtered, whole};
 use self::bulk::Defaults;
 use self::indices::{Context, Done, Indices};
+pub use self::signature::Signer;
 use super::desk::{Desk, Reply, Turn, with_retry_after};
 use super::front::{Destination, Protocol};
 use super::mode::Failure;
@@ -48,12 +50,14 @@ pub enum Auth {
     Basic(String),
     /// `Authorization: Bearer <this>`.
     Bearer(String),
+    /// Signature Version 4, as a domain of Amazon OpenSearch Service or a collection of Serverless wants it.
+    Signed(Signer),
 }
 
 impl Auth {
     fn expected(&self) -> Option<String> {
         match self {
-            Self::None => None,
+            Self::None | Self::Signed(_) => None,
             Self::ApiKey(key) => Some(format!("ApiKey {key}")),
             Self::Basic(pair) => Some(format!("Basic {pair}")),
             Self::Bearer(token) => Some(format!("Bearer {token}")),
@@ -82,6 +86,10 @@ pub struct ElasticsearchOptions {
     pub pipelines: Vec<String>,
     /// Whether an index that does not exist is created by the first document.
     pub auto_create: bool,
+    /// Whether documents may have ids of the sender's: not in a time-series collection of OpenSearch Serverless.
+    pub takes_ids: bool,
+    /// Whether it has only what OpenSearch Serverless has: no version, no cluster, no data streams, no pipelines.
+    pub serverless: bool,
     /// `http.max_content_length`, of the decompressed body.
     pub max_content_length: usize,
 }
@@ -98,6 +106,8 @@ impl Default for ElasticsearchOptions {
             allowed_indices: Vec::new(),
             pipelines: Vec::new(),
             auto_create: true,
+            takes_ids: true,
+            serverless: false,
             max_content_length: 100 << 20,
         }
     }
@@ -203,6 +213,9 @@ impl Cluster {
     }
 
     fn authenticate(&self, request: &Request) -> Result<(), Wrong> {
+        if let Auth::Signed(signer) = &self.options.auth {
+            return signer.check(request).map_err(|why| Wrong::new(403, "security_exception", why));
+        }
         let Some(expected) = self.options.auth.expected() else { return Ok(()) };
         match request.header("authorization") {
             Some(given) if given == expected => Ok(()),

@@ -44,6 +44,15 @@ impl<'de> Visitor<'de> for EntryVisitor {
 struct Item {
     status: u16,
     error: Option<Fault>,
+    failure_store: Option<String>,
+}
+
+impl Item {
+    /// Stored, but not in the data stream itself: its pipeline or mapping refused the document.
+    /// <https://www.elastic.co/docs/manage-data/data-store/data-streams/failure-store>
+    fn is_redirected(&self) -> bool {
+        self.error.is_none() && self.failure_store.as_deref() == Some("used")
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -122,6 +131,9 @@ impl Elasticsearch {
             let text = format!("{count} events were sent and {} answered", bulk.items.len());
             return garbled(answer, &text);
         }
+        let redirected =
+            bulk.items.iter().filter(|Entry(item)| item.as_ref().is_some_and(Item::is_redirected));
+        self.note_redirected(redirected.count() as u64);
         let items = bulk.items.into_iter().map(|Entry(item)| Some(self.read_item(item?)));
         match items.collect::<Option<Vec<_>>>() {
             Some(verdicts) => Judgement::Each(verdicts),
@@ -160,6 +172,10 @@ impl Elasticsearch {
         match item.status {
             200 | 201 if fault.kind.is_empty() => Verdict::Delivered,
             409 if self.is_replay(&fault) => Verdict::Duplicate,
+            400 if self.is_about_ids(&fault) => {
+                let text = "the collection takes no document ids: sent again without";
+                Verdict::Retry(reason(ReasonCode::Other, text))
+            }
             400 => match fault.blame() {
                 // Everything but a string is refused in that format already: there is no other shape.
                 Blame::Mapping if self.format == Format::Native => Verdict::Reshape(why(ReasonCode::Mapping)),
@@ -191,6 +207,40 @@ impl Elasticsearch {
         }
     }
 
+    /// Whether the destination takes no ids at all, and we may do without: from then on none are sent.
+    /// <https://docs.aws.amazon.com/opensearch-service/latest/developerguide/serverless-overview.html>
+    fn is_about_ids(&self, fault: &Fault) -> bool {
+        if self.document_id != DocumentId::Auto || !fault.refuses_ids() {
+            return false;
+        }
+        if self.takes_ids.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                code = "document_ids_refused",
+                sink = self.common.name,
+                "this collection takes no document ids: events are sent without from now on, and one that is sent \
+                 twice is stored twice; set document_id = \"none\" to say so, or use a collection for search"
+            );
+        }
+        true
+    }
+
+    /// Counts documents that landed in a failure store, and says so at the first, the tenth, the hundredth…
+    fn note_redirected(&self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let before = self.redirected.fetch_add(count, Ordering::Relaxed);
+        let total = before.saturating_add(count);
+        if before.checked_ilog10() != total.checked_ilog10() {
+            tracing::warn!(
+                code = "failure_store_used",
+                sink = self.common.name,
+                total,
+                "the data stream's pipeline or mapping refuses events: they are kept in its failure store, look there"
+            );
+        }
+    }
+
     /// Whether a 409 means that the document is there already, which needs an id of ours.
     fn is_replay(&self, fault: &Fault) -> bool {
         let known = fault.kind.is_empty() || fault.kind == "version_conflict_engine_exception";
@@ -213,6 +263,12 @@ impl Fault {
             Some(reason) => format!("{}: {reason}", self.kind),
             None => self.kind.clone(),
         }
+    }
+
+    /// Exactly the words of a collection of OpenSearch Serverless: an event that quotes them changes nothing.
+    fn refuses_ids(&self) -> bool {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        self.kind == "illegal_argument_exception" && reason.starts_with("Document ID is not supported")
     }
 
     /// The destination's own words come first: a mapping fault quotes the event, whose words decide nothing.

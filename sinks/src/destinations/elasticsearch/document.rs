@@ -3,13 +3,18 @@
 use cloudtrail::{Field, Timestamp};
 
 use super::super::Additions;
-use super::{Elasticsearch, Target};
+use super::{Elasticsearch, Format, Target};
 use crate::{Body, Event, encode};
 
 /// Longest text around the record in Elastic's format, besides bucket and key.
 pub(super) const INTEGRATION_OVERHEAD: usize =
     r#"{"message":"","tags":["preserve_original_event"],"aws":{"s3":{"bucket":{"name":},"object":{"key":}}}},"#.len();
 
+/// Longest term that can be indexed, in bytes: Lucene's `IndexWriter.MAX_TERM_LENGTH`. A longer text has no place in the
+/// safe shape, where the mapping may take it for one term; it stands in `event_original` all the same.
+const TERM_BYTES_MAX: usize = 32_766;
+
+/// Fields of an event that are always texts.
 pub(super) const SAFE_FIELDS: &[(Field, &str)] = &[
     (Field::EventVersion, "eventVersion"),
     (Field::EventTime, "eventTime"),
@@ -26,6 +31,7 @@ pub(super) const SAFE_FIELDS: &[(Field, &str)] = &[
     (Field::RecipientAccountId, "recipientAccountId"),
 ];
 
+/// The same of `userIdentity`.
 pub(super) const SAFE_IDENTITY_FIELDS: &[(Field, &str)] = &[
     (Field::IdentityType, "type"),
     (Field::IdentityPrincipalId, "principalId"),
@@ -34,6 +40,23 @@ pub(super) const SAFE_IDENTITY_FIELDS: &[(Field, &str)] = &[
     (Field::IdentityUserName, "userName"),
     (Field::IdentityInvokedBy, "invokedBy"),
 ];
+
+/// What Elastic's own shippers say of the stream that a document belongs to: the parts of its name.
+/// <https://www.elastic.co/docs/reference/ecs/ecs-data_stream>
+pub(super) fn stream_members(target: &Target, format: Format) -> String {
+    let mut members = Vec::new();
+    if let (Target::DataStream(name), Format::ElasticIntegration) = (target, format) {
+        let mut parts = name.splitn(3, '-');
+        if let (Some(kind), Some(dataset), Some(namespace)) = (parts.next(), parts.next(), parts.next()) {
+            members.extend_from_slice(b",\"data_stream\":{");
+            for (key, value) in [("type", kind), ("dataset", dataset), ("namespace", namespace)] {
+                encode::write_member(&mut members, key, value);
+            }
+            members.push(b'}');
+        }
+    }
+    String::from_utf8(members).unwrap_or_default()
+}
 
 impl Elasticsearch {
     /// `members` is empty, and used so that not every event has to have its own.
@@ -101,6 +124,7 @@ impl Elasticsearch {
             own.extend_from_slice(b"},\"object\":{\"key\":");
             encode::write_string(&mut own, &event.file().key);
             own.extend_from_slice(b"}}}");
+            own.extend_from_slice(self.stream_members.as_bytes());
             shared = self.common.trailship(&mut own, event);
         }
         body.owned(&own);
@@ -111,7 +135,7 @@ impl Elasticsearch {
 
 fn write_fields(event: &Event, fields: &[(Field, &str)], out: &mut Vec<u8>) {
     for &(field, name) in fields {
-        if let Some(text) = event.text(field) {
+        if let Some(text) = event.text(field).filter(|text| text.len() <= TERM_BYTES_MAX) {
             encode::write_member(out, name, &text);
         }
     }

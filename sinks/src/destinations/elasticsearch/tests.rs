@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::{any, prop, prop_assert, proptest};
 use serde_json::{Value, json};
 
 use super::super::tests::{answer, common};
-use super::super::{Additions, FindingLevel};
+use super::super::{Additions, FindingLevel, Signing};
 use super::document::{SAFE_FIELDS, SAFE_IDENTITY_FIELDS};
 use super::*;
 use crate::testing::{Sample, pairs};
@@ -116,7 +119,7 @@ fn the_integration_gets_the_record_as_its_message() {
         "\n",
         r#"{"@timestamp":"2023-07-10T11:42:01.000Z","message":"{\"eventTime\":\"2023-07-10T11:42:01Z\",\"eventID\":\"e-2\"}","#,
         r#""tags":["preserve_original_event"],"aws":{"s3":{"bucket":{"name":"trail"},"object":{"key":"a/b.json.gz"}}},"#,
-        r#""trailship":{"record":0}}"#,
+        r#""data_stream":{"type":"logs","dataset":"aws.cloudtrail","namespace":"default"},"trailship":{"record":0}}"#,
         "\n"
     );
     for shape in [Shape::Normal, Shape::Safe] {
@@ -126,7 +129,7 @@ fn the_integration_gets_the_record_as_its_message() {
 }
 
 #[test]
-fn a_head_has_what_the_bulk_interface_wants_and_fails_over_by_attempt() {
+fn a_head_has_what_the_bulk_interface_wants_and_the_next_endpoint_where_there_was_no_answer() {
     let built = sink(json!({ "api_key": "id:key", "pipeline": "geo" }));
     let path = "/_bulk?filter_path=took,errors,items.*.status,items.*.error.type,items.*.error.reason,\
                 items.*.error.caused_by.reason,items.*.failure_store&pipeline=geo";
@@ -165,15 +168,201 @@ fn settings_that_cannot_work_are_refused_with_the_remedy() {
         (json!({ "data_stream": "logs-aws.cloudtrail-default" }), "format: this data stream needs"),
         (json!({ "format": "elastic_integration" }), "format: elastic_integration needs data_stream"),
         (json!({ "pipeline": "a&b" }), "pipeline: use letters"),
+        (json!({ "pipeline": "" }), "pipeline: use letters"),
+        (json!({ "cloud_id": "x:aG9zdCRpZA==" }), "cloud_id: take away `endpoints`"),
+        (json!({ "endpoints": [], "cloud_id": "x:!" }), "cloud_id: not a cloud id"),
+        (json!({ "region": "eu-west-1" }), "region: only for `sign`"),
+        (json!({ "aws": "audit" }), "aws: only for `sign`"),
+        (json!({ "sign": "es", "api_key": "a" }), "api_key: take it away"),
+        (json!({ "sign": "es", "username": "a", "password": "b" }), "username: take it away"),
+        (json!({ "sign": "es", "bearer_token": "b" }), "bearer_token: take it away"),
+        (json!({ "sign": "aoss", "pipeline": "geo" }), "pipeline: OpenSearch Serverless has no"),
+        (
+            json!({ "endpoints": [], "cloud_id": "x:aG9zdCRpZA==", "sign": "es" }),
+            "sign: Elastic Cloud takes no such signatures",
+        ),
+        (
+            json!({ "sign": "es", "data_stream": "logs-aws.cloudtrail-x", "format": "elastic_integration" }),
+            "format: Elastic's integration does not run",
+        ),
         (json!({ "username": "a" }), "password: missing"),
         (json!({ "password": "a" }), "username: missing"),
         (json!({ "api_key": "a", "bearer_token": "b" }), "api_key: keep one of"),
         (json!({ "bearer_token": "schlüssel" }), "no header can carry"),
-        (json!({ "endpoints": [] }), "endpoints: the list is empty"),
+        (json!({ "endpoints": [] }), "endpoints: name at least one address"),
         (json!({ "endpoints": ["es:9200"] }), "endpoints: not an absolute address"),
     ] {
         let error = build(more, &common()).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn a_cloud_id_is_an_address() {
+    let built = sink(json!({ "endpoints": [], "cloud_id": "trail:ZXhhbXBsZS5vcmc6OTI0MyRhYmMkZGVm" }));
+    assert_eq!(built.endpoints, ["https://abc.example.org:9243"]);
+    assert!(head(&built).url.starts_with("https://abc.example.org:9243/_bulk?"));
+}
+
+#[test]
+fn signed_requests_name_service_region_and_identity_and_bear_no_other_credentials() {
+    let built = sink(json!({ "endpoints": ["https://x.eu-west-1.aoss.amazonaws.com"], "sign": "aoss" }));
+    let signing = Signing { service: "aoss", region: Some("eu-west-1".into()) };
+    assert_eq!((built.signing.as_ref(), built.identity.as_deref()), (Some(&signing), Some("default")));
+    assert!(head(&built).headers.iter().all(|(name, _)| *name != "authorization"));
+    let built = sink(json!({ "sign": "es", "region": "us-east-1", "aws": "audit" }));
+    let signing = Signing { service: "es", region: Some("us-east-1".into()) };
+    assert_eq!((built.signing.as_ref(), built.identity.as_deref()), (Some(&signing), Some("audit")));
+    let built = sink(json!({ "api_key": "k" }));
+    assert_eq!((built.signing, built.identity), (None, None));
+}
+
+#[test]
+fn nothing_that_is_shown_holds_a_secret() {
+    let (id, secret) = ("hunter2-id", "hunter2-secret");
+    for more in [
+        json!({ "api_key": format!("{id}:{secret}") }),
+        json!({ "api_key": STANDARD.encode(format!("{id}:{secret}")) }),
+        json!({ "username": id, "password": secret }),
+        json!({ "bearer_token": secret }),
+    ] {
+        let settings: Settings = serde_json::from_value(settings(more.clone())).unwrap();
+        let built = sink(more);
+        let value = head(&built).headers.into_iter().find(|(name, _)| *name == "authorization").unwrap().1;
+        let encoded = value.split(' ').nth(1).unwrap().to_owned();
+        let body =
+            json!({ "error": { "type": "security_exception", "reason": format!("{secret} {encoded}") } });
+        let told = judge(&built, 1, &answer(401, &[], &body.to_string()));
+        let item =
+            judge(&built, 1, &items(&[error(403, "security_exception", &format!("{secret} {encoded}"))]));
+        let probe = built.probe.as_ref().unwrap().read(0, &answer(403, &[], &encoded));
+        let texts = [
+            format!("{settings:?}"),
+            format!("{built:?}"),
+            format!("{:?}", head(&built)),
+            format!("{told:?}"),
+            format!("{item:?}"),
+            format!("{probe:?}"),
+        ];
+        for text in texts {
+            assert!(!text.contains(secret) && !text.contains(&encoded), "{text}");
+        }
+    }
+}
+
+fn head(built: &Built) -> Head {
+    built.http_sink().unwrap().head(&Attempt::default())
+}
+
+#[test]
+fn an_endpoint_that_does_its_work_is_asked_again_and_one_that_does_not_is_left() {
+    let (first, second) = ("https://a.example:9200/", "https://b.example/es/");
+    for (status, body, next) in [
+        (200, r#"{"items":[{"create":{"status":201}}]}"#, first),
+        (200, r#"{"items":[{"create":{"status":503}}]}"#, first),
+        (400, "", first),
+        (413, "", first),
+        (429, "", first),
+        (200, "<html>", second),
+        (401, "", second),
+        (404, "", second),
+        (500, "", second),
+        (502, "", second),
+        (503, "", second),
+    ] {
+        let built = sink(json!({}));
+        assert!(head(&built).url.starts_with(first));
+        judge(&built, 1, &answer(status, &[], body));
+        assert!(head(&built).url.starts_with(next), "{status}");
+    }
+}
+
+#[test]
+fn a_collection_that_takes_no_ids_gets_none_from_then_on() {
+    let told = items(&[error(400, "illegal_argument_exception", NO_IDS), json!({ "status": 201 })]);
+    let with = r#"{"create":{"_index":"cloudtrail-2023.07.10","_id":"e-1"}}"#;
+    let without = r#"{"create":{"_index":"cloudtrail-2023.07.10"}}"#;
+    let built = sink(json!({}));
+    assert_eq!(action(&built), with);
+    // A request that was under way with ids is sent again as well.
+    for _ in 0..2 {
+        let Judgement::Each(verdicts) = judge(&built, 2, &told) else { panic!() };
+        assert_eq!(word(&verdicts[0]), ("retry", Some(ReasonCode::Other)));
+        assert_eq!(verdicts[1], Verdict::Delivered);
+        assert_eq!(action(&built), without);
+    }
+    // Where ids are asked for, they are not given up.
+    let built = sink(json!({ "document_id": "event_id" }));
+    let Judgement::Each(verdicts) = judge(&built, 2, &told) else { panic!() };
+    assert_eq!(word(&verdicts[0]), ("denied", Some(ReasonCode::Misconfigured)));
+    assert_eq!(action(&built), with);
+}
+
+#[test]
+fn an_event_that_quotes_the_words_about_ids_changes_nothing() {
+    let built = sink(json!({}));
+    for (kind, reason) in [
+        ("mapper_parsing_exception", NO_IDS.to_owned()),
+        ("illegal_argument_exception", format!("Preview of field's value: '{NO_IDS}'")),
+    ] {
+        judge(&built, 1, &items(&[error(400, kind, &reason)]));
+        assert!(action(&built).contains("_id\":"), "{kind}");
+    }
+}
+
+const NO_IDS: &str = "Document ID is not supported in create/index operation request";
+
+/// The action line of an event.
+fn action(built: &Built) -> String {
+    let events = [event()];
+    let mut body = Body::new();
+    built.http_sink().unwrap().body(&events, Shape::Normal, &mut body);
+    String::from_utf8(body.flatten()).unwrap().lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_text_that_is_too_long_for_one_term_stands_only_in_the_whole_record() {
+    for (len, kept) in [(32_766, true), (32_767, false)] {
+        let long = "x".repeat(len);
+        let record =
+            format!(r#"{{"userAgent":"{long}","eventName":"Run","userIdentity":{{"arn":"{long}"}}}}"#);
+        let events = [Sample::new(&record).event()];
+        let mut body = Body::new();
+        sink(json!({})).http_sink().unwrap().body(&events, Shape::Safe, &mut body);
+        let text = String::from_utf8(body.flatten()).unwrap();
+        let document: Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(document["event_original"], json!(record));
+        assert_eq!(document["eventName"], "Run");
+        assert_eq!(document.get("userAgent").is_some(), kept, "{len}");
+        assert_eq!(document.pointer("/userIdentity/arn").is_some(), kept, "{len}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_body_is_never_longer_than_its_events_were_said_to_be(
+        texts in prop::collection::vec(any::<String>(), 1..4),
+        bucket in any::<String>(),
+        key in any::<String>(),
+        label in any::<String>(),
+    ) {
+        let common = CommonSettings { labels: pairs(&[("l", &label)]), ..common() };
+        let stream = json!({ "data_stream": "logs-aws.cloudtrail-x", "format": "elastic_integration" });
+        for more in [json!({}), json!({ "index": "ct-{account}-{region}-%Y%m%d", "document_id": "none" }), stream] {
+            let built = build(more, &common).unwrap();
+            let events: Vec<Event> = texts
+                .iter()
+                .map(|text| {
+                    let record = json!({ "eventID": text, "awsRegion": text, "eventTime": "2023-07-10T11:42:01Z" });
+                    Sample::new(&record.to_string()).from(&bucket, &key).event()
+                })
+                .collect();
+            let mut body = Body::new();
+            let sink = built.http_sink().unwrap();
+            sink.body(&events, Shape::Normal, &mut body);
+            let said: usize = events.iter().map(|event| sink.encoded_len(event)).sum();
+            prop_assert!(said >= body.len(), "{said} said, {} written", body.len());
+        }
     }
 }
 
@@ -236,10 +425,7 @@ fn item_table() -> Vec<(Value, (&'static str, Option<ReasonCode>))> {
             ("named", Some(Invalid)),
         ),
         (error(400, illegal, "pipeline with id [geo] does not exist"), ("denied", Some(Misconfigured))),
-        (
-            error(400, illegal, "Document ID is not supported in create/index operation request"),
-            ("denied", Some(Misconfigured)),
-        ),
+        (error(400, illegal, NO_IDS), ("retry", Some(Other))),
         (
             error(400, illegal, "only write ops with an op_type of create are allowed in data streams"),
             ("denied", Some(Misconfigured)),
@@ -394,55 +580,204 @@ fn probe(more: Value) -> Arc<dyn super::super::Probe> {
     sink(more).probe.unwrap()
 }
 
-#[test]
-fn check_asks_for_version_rights_and_template() {
-    let steps = probe(json!({ "api_key": "k" })).steps();
+#[track_caller]
+fn check_questions(more: Value, expected: &[(&str, &str)]) {
+    let steps = probe(more).steps();
     let asked: Vec<_> = steps.iter().map(|step| (step.head.method, step.head.url.as_str())).collect();
-    let expected = [
-        ("GET", "https://a.example:9200/"),
-        ("POST", "https://a.example:9200/_security/user/_has_privileges"),
-        ("GET", "https://a.example:9200/_index_template/trailship-cloudtrail"),
-    ];
     assert_eq!(asked, expected);
-    let privileges = r#"{"index":[{"names":["cloudtrail-*"],"privileges":["create_doc","auto_configure"]}]}"#;
-    assert_eq!(String::from_utf8(steps[1].body.clone()).unwrap(), privileges);
 }
 
 #[test]
-fn check_reads_every_answer_as_a_sentence() {
+fn check_asks_every_endpoint_who_it_is_and_the_first_for_the_rest() {
+    check_questions(
+        json!({ "api_key": "k" }),
+        &[
+            ("GET", "https://a.example:9200/"),
+            ("GET", "https://b.example/es/"),
+            ("POST", "https://a.example:9200/_security/user/_has_privileges"),
+            ("GET", "https://a.example:9200/_index_template/trailship-cloudtrail"),
+            ("GET", "https://a.example:9200/cloudtrail-*/_settings/index.blocks*"),
+        ],
+    );
+    let steps = probe(json!({ "api_key": "k" })).steps();
+    assert_eq!(steps[1].what, "version of https://b.example");
+    let privileges = r#"{"index":[{"names":["cloudtrail-*"],"privileges":["create_doc","auto_configure"]}]}"#;
+    assert_eq!(String::from_utf8(steps[2].body.clone()).unwrap(), privileges);
+    check_questions(
+        json!({ "endpoints": ["https://a.example"], "data_stream": "logs-ct-x", "pipeline": "geo" }),
+        &[
+            ("GET", "https://a.example/"),
+            ("POST", "https://a.example/_security/user/_has_privileges"),
+            ("GET", "https://a.example/_index_template/trailship-logs-ct-x"),
+            ("GET", "https://a.example/_data_stream/logs-ct-x"),
+            ("GET", "https://a.example/_ingest/pipeline/geo"),
+        ],
+    );
+}
+
+#[test]
+fn check_asks_amazon_s_services_for_what_they_have() {
+    check_questions(
+        json!({ "endpoints": ["https://a.example"], "sign": "es" }),
+        &[
+            ("GET", "https://a.example/"),
+            ("GET", "https://a.example/_index_template/trailship-cloudtrail"),
+            ("GET", "https://a.example/cloudtrail-*/_settings/index.blocks*"),
+        ],
+    );
+    let serverless = json!({ "endpoints": ["https://a.example"], "sign": "aoss" });
+    check_questions(
+        serverless.clone(),
+        &[
+            ("GET", "https://a.example/_index_template/trailship-cloudtrail"),
+            ("GET", "https://a.example/cloudtrail-*/_settings/index.blocks*"),
+        ],
+    );
+    for (more, right) in [(serverless, "aoss:WriteDocument"), (json!({ "sign": "es" }), "es:ESHttpPost")] {
+        let finding = probe(more).read(0, &answer(403, &[], r#"{"Message":"not authorized"}"#));
+        assert_eq!(finding.level, FindingLevel::Warning);
+        assert!(
+            finding.sentence.contains(right) && finding.sentence.contains("not authorized"),
+            "{finding:?}"
+        );
+    }
+}
+
+/// Numbers of the questions about an index at a single endpoint, and about a data stream with a pipeline.
+const VERSION: usize = 0;
+const RIGHTS: usize = 1;
+const TEMPLATE: usize = 2;
+const PLACE: usize = 3;
+const PIPELINE: usize = 4;
+
+#[track_caller]
+fn check_finding(more: Value, step: usize, status: u16, body: &str, level: FindingLevel, text: &str) {
+    let mut settings = json!({ "endpoints": ["https://a.example"] });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let finding = probe(settings).read(step, &answer(status, &[], body));
+    assert_eq!(finding.level, level, "{step} {status} {body}: {finding:?}");
+    assert!(finding.sentence.contains(text), "{finding:?}");
+}
+
+#[test]
+fn check_reads_version_and_rights_as_sentences() {
     use FindingLevel::{Failed, Good, Warning};
-    let version = r#"{"version":{"number":"2.19.3","distribution":"opensearch"}}"#;
+    let version = |number: &str, more: &str| format!(r#"{{"version":{{"number":"{number}"{more}}}}}"#);
+    let opensearch = r#","distribution":"opensearch""#;
+    let hidden =
+        r#"{"version":{"number":"7.10.2"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;
     let rights =
         r#"{"has_all_requested":false,"index":{"cloudtrail-*":{"create_doc":true,"auto_configure":false}}}"#;
     let none =
         r#"{"has_all_requested":false,"index":{"cloudtrail-*":{"create_doc":false,"auto_configure":false}}}"#;
     for (step, status, body, level, text) in [
-        (0, 200, version, Good, "OpenSearch 2.19.3 answers"),
-        (0, 200, r#"{"version":{"number":"8.15.0"}}"#, Good, "Elasticsearch 8.15.0 answers"),
-        (0, 403, "", Good, "may not see its version"),
-        (0, 404, "", Warning, "check `endpoints`"),
-        (0, 200, "<html>", Failed, "check `endpoints`"),
-        (0, 502, "", Failed, "HTTP 502"),
-        (0, 401, "", Failed, "check `api_key`"),
+        (VERSION, 200, version("2.19.3", opensearch).as_str(), Good, "OpenSearch 2.19.3 answers"),
         (
-            1,
+            VERSION,
+            200,
+            &version("8.15.0", r#","build_flavor":"default""#),
+            Good,
+            "Elasticsearch 8.15.0 answers",
+        ),
+        (VERSION, 200, hidden, Good, "OpenSearch 7.10.2 answers"),
+        (VERSION, 200, &version("2.5.0", opensearch), Warning, "use OpenSearch 2.7 or later"),
+        (VERSION, 200, &version("7.10.2", r#","build_flavor":"oss""#), Warning, "default licence"),
+        (VERSION, 403, "", Good, "may not see its version"),
+        (VERSION, 404, "", Warning, "check `endpoints`"),
+        (VERSION, 200, "<html>", Failed, "check `endpoints`"),
+        (VERSION, 502, "", Failed, "HTTP 502"),
+        (VERSION, 401, "", Failed, "check `api_key`"),
+        (
+            RIGHTS,
             200,
             r#"{"has_all_requested":true}"#,
             Good,
             "may create documents and indices named cloudtrail-*",
         ),
-        (1, 200, rights, Warning, "grant auto_configure"),
-        (1, 200, none, Failed, "grant create_doc"),
-        (1, 400, "", Warning, "the first batch will tell"),
-        (1, 401, "", Failed, "check `api_key`"),
-        (2, 200, "{}", Good, "trailship-cloudtrail is installed"),
-        (2, 404, "{}", Warning, "check --apply"),
-        (2, 403, "{}", Warning, "may not see"),
-        (2, 500, "", Warning, "HTTP 500"),
+        (RIGHTS, 200, rights, Warning, "grant auto_configure"),
+        (RIGHTS, 200, none, Failed, "grant create_doc"),
+        (RIGHTS, 400, "", Warning, "the first batch will tell"),
+        (RIGHTS, 401, "", Failed, "check `api_key`"),
+        (9, 200, "", Warning, "no such question"),
     ] {
-        let finding = probe(json!({})).read(step, &answer(status, &[], body));
-        assert_eq!(finding.level, level, "{step} {status}: {finding:?}");
-        assert!(finding.sentence.contains(text), "{finding:?}");
+        check_finding(json!({}), step, status, body, level, text);
+    }
+}
+
+/// The answer about a template with these patterns, with more members, and with a mapping of one field.
+fn template(patterns: &str, more: &str, kind: &str) -> String {
+    format!(
+        r#"{{"index_templates":[{{"name":"x","index_template":{{"index_patterns":{patterns}{more},
+        "template":{{"mappings":{{"properties":{{"requestParameters":{{"type":"{kind}"}}}}}}}}}}}}]}}"#
+    )
+}
+
+#[test]
+fn check_finds_out_whether_the_template_fits() {
+    use FindingLevel::{Failed, Good, Warning};
+    let ours = r#"["cloudtrail-*"]"#;
+    let streams = r#","data_stream":{}"#;
+    for (status, body, level, text) in [
+        (200, template(ours, "", "flattened").as_str(), Good, "trailship-cloudtrail is installed"),
+        (200, &template(ours, "", "flat_object"), Good, "is installed"),
+        (200, &template(r#"["a","cloud*"]"#, "", "flattened"), Good, "is installed"),
+        (200, &template(ours, "", "object"), Warning, "does not map requestParameters"),
+        (200, &template(ours, r#","composed_of":["b"]"#, "object"), Good, "is installed"),
+        (200, &template(r#"["cloudtrail-2024*","b"]"#, "", "flattened"), Warning, "is not for cloudtrail-*"),
+        (200, &template(ours, streams, "flattened"), Warning, "makes data streams"),
+        (200, "{}", Warning, "is not understood"),
+        (404, "{}", Warning, "check --apply"),
+        (403, "{}", Warning, "may not see"),
+        (500, "", Warning, "HTTP 500"),
+    ] {
+        check_finding(json!({}), TEMPLATE, status, body, level, text);
+    }
+    let stream = json!({ "data_stream": "logs-ct-x" });
+    let named = r#"["logs-ct-*"]"#;
+    let installed = "trailship-logs-ct-x is installed";
+    check_finding(stream.clone(), TEMPLATE, 200, &template(named, streams, "flattened"), Good, installed);
+    check_finding(stream, TEMPLATE, 200, &template(named, "", "flattened"), Failed, "makes no data streams");
+    let integration = json!({ "data_stream": "logs-aws.cloudtrail-x", "format": "elastic_integration" });
+    let theirs = template(r#"["logs-aws.cloudtrail-*"]"#, streams, "object");
+    check_finding(integration.clone(), TEMPLATE, 200, &theirs, Good, "logs-aws.cloudtrail is installed");
+    check_finding(integration, TEMPLATE, 404, "", Warning, "assets of Elastic's AWS integration");
+}
+
+#[test]
+fn check_finds_out_whether_documents_have_a_place_to_go() {
+    use FindingLevel::{Failed, Good, Warning};
+    let block = |name: &str, value: &str| {
+        format!(r#"{{"ct":{{"settings":{{"index":{{"blocks":{{"{name}":{value}}}}}}}}}}}"#)
+    };
+    let flood = block("read_only_allow_delete", r#""true""#);
+    let index = json!({ "index": "ct" });
+    for (status, body, level, text) in [
+        (200, "{}", Good, "ct: no index is blocked"),
+        (200, block("write", r#""false""#).as_str(), Good, "no index is blocked"),
+        (200, &block("metadata", "true"), Good, "no index is blocked"),
+        (200, &block("write", "true"), Failed, "index ct takes no writes (index.blocks.write)"),
+        (200, &flood, Failed, "after freeing disk"),
+        (200, "[]", Warning, "is not understood"),
+        (404, "", Good, "ct is not there yet"),
+        (403, "", Warning, "view_index_metadata"),
+        (500, "", Warning, "HTTP 500"),
+    ] {
+        check_finding(index.clone(), PLACE, status, body, level, text);
+    }
+    // Among many indices a blocked one may be an old one.
+    check_finding(json!({}), PLACE, 200, &flood, Warning, "index ct takes no writes");
+    let stream = json!({ "data_stream": "logs-ct-x", "pipeline": "geo" });
+    for (step, status, level, text) in [
+        (PLACE, 200, Good, "data stream logs-ct-x is there"),
+        (PLACE, 404, Warning, "is not there yet"),
+        (PLACE, 403, Warning, "view_index_metadata"),
+        (PLACE, 500, Warning, "HTTP 500"),
+        (PIPELINE, 200, Good, "pipeline geo is there"),
+        (PIPELINE, 404, Failed, "correct or remove `pipeline`"),
+        (PIPELINE, 403, Warning, "read_pipeline"),
+        (PIPELINE, 500, Warning, "HTTP 500"),
+    ] {
+        check_finding(stream.clone(), step, status, "{}", level, text);
     }
 }
 
@@ -452,7 +787,7 @@ fn apply_installs_the_template_of_the_server_s_kind() {
         Some(answer(
             200,
             &[],
-            &json!({ "version": { "number": "1", "distribution": distribution } }).to_string(),
+            &json!({ "version": { "number": "8.1.0", "distribution": distribution } }).to_string(),
         ))
     };
     for (distribution, kind) in [("", "flattened"), ("opensearch", "flat_object")] {
@@ -468,7 +803,18 @@ fn apply_installs_the_template_of_the_server_s_kind() {
     let template: Value = serde_json::from_slice(&steps[0].body).unwrap();
     assert_eq!((&template["index_patterns"], &template["data_stream"]), (&json!(["logs-ct-x"]), &json!({})));
     assert!(probe(json!({})).apply(&[None]).unwrap_err().contains("by hand"));
+    assert!(probe(json!({})).apply(&[Some(answer(403, &[], ""))]).unwrap_err().contains("by hand"));
     assert!(probe(json!({ "index": "{account}" })).apply(&[root("")]).unwrap_err().contains("by hand"));
+    let old = answer(200, &[], r#"{"version":{"number":"1.3.0","distribution":"opensearch"}}"#);
+    assert!(probe(json!({})).apply(&[Some(old)]).unwrap_err().contains("OpenSearch 2.7"));
+    // Of two endpoints the one that answers.
+    let steps = probe(json!({})).apply(&[None, root("")]).unwrap();
+    assert!(steps[0].head.url.starts_with("https://b.example/es/_index_template/"));
+    // Serverless tells no version, and keeps documents in its own way.
+    let steps = probe(json!({ "sign": "aoss" })).apply(&[None, None]).unwrap();
+    let template: Value = serde_json::from_slice(&steps[0].body).unwrap();
+    assert_eq!(template["template"]["mappings"]["properties"]["requestParameters"]["type"], "flat_object");
+    assert!(template["template"].get("settings").is_none());
 }
 
 /// All paths of a document, with whether a scalar stands there.

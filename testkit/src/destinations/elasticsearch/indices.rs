@@ -249,6 +249,10 @@ fn before_writing(action: &Action<'_>, number: u64, context: &Context<'_>) -> Re
         }
         _ => {}
     }
+    if action.id.is_some() && !options.takes_ids {
+        let reason = "Document ID is not supported in create/index operation request";
+        return Err(Wrong::new(400, "illegal_argument_exception", reason));
+    }
     match &action.pipeline {
         Some(pipeline) if pipeline != "_none" && !options.pipelines.contains(pipeline) => {
             let reason = format!("pipeline with id [{pipeline}] does not exist");

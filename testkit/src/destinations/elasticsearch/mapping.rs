@@ -188,7 +188,7 @@ impl Check<'_> {
 
     fn flattened(&self, path: &str, value: &Value, field: &Value) -> Result<(), Wrong> {
         if self.flavour == Flavour::OpenSearch {
-            return Ok(());
+            return flat_object_leaves(path, path, value);
         }
         let above = field["ignore_above"].as_u64().map_or(usize::MAX, |above| above as usize);
         flattened_leaves(path, "", value, above, 1)
@@ -241,10 +241,39 @@ fn keyword(path: &str, text: &str, field: &Value) -> Result<(), Wrong> {
     if ignored || text.len() <= TERM_BYTES_MAX || field["index"] == Value::Bool(false) {
         return Ok(());
     }
+    Err(immense(path))
+}
+
+fn immense(field: &str) -> Wrong {
     let reason = format!(
-        "Document contains at least one immense term in field=\"{path}\" (whose UTF8 encoding is longer than the max length {TERM_BYTES_MAX}), all of which were skipped."
+        "Document contains at least one immense term in field=\"{field}\" (whose UTF8 encoding is longer than the max length {TERM_BYTES_MAX}), all of which were skipped."
     );
-    Err(Wrong::new(400, "illegal_argument_exception", reason))
+    Wrong::new(400, "illegal_argument_exception", reason)
+}
+
+/// As OpenSearch 2.19 has it: a term for each value, and one for each path with its value; there is no limit that one
+/// could set.
+fn flat_object_leaves(field: &str, path: &str, value: &Value) -> Result<(), Wrong> {
+    let text = match value {
+        Value::Object(object) => {
+            return object
+                .iter()
+                .try_for_each(|(key, value)| flat_object_leaves(field, &join(path, key), value));
+        }
+        Value::Array(values) => {
+            return values.iter().try_for_each(|value| flat_object_leaves(field, path, value));
+        }
+        Value::Null => return Ok(()),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if text.len() > TERM_BYTES_MAX {
+        return Err(immense(&format!("{field}._value")));
+    }
+    if path.len() + 1 + text.len() > TERM_BYTES_MAX {
+        return Err(immense(&format!("{field}._valueAndPath")));
+    }
+    Ok(())
 }
 
 fn flattened_leaves(field: &str, path: &str, value: &Value, above: usize, depth: usize) -> Result<(), Wrong> {
@@ -398,6 +427,21 @@ mod tests {
         let document = format!(r#"{{"a":"{long}"}}"#);
         assert_eq!(kind(keyword(json!({"type": "keyword"})), &document), Some("illegal_argument_exception"));
         assert_eq!(kind(keyword(json!({"type": "keyword", "ignore_above": 1024})), &document), None);
+    }
+
+    #[test]
+    fn opensearch_s_flat_object_refuses_a_long_value_and_a_long_key() {
+        let mapping = Mapping::built_in(Flavour::OpenSearch);
+        let check = |document: &str| take(&mapping, Flavour::OpenSearch, &mut Learned::default(), document);
+        let long = "x".repeat(32_767);
+        let reason = |document: &str| check(document).unwrap_err().reason;
+        assert!(
+            reason(&format!(r#"{{"requestParameters":{{"a":["{long}"]}}}}"#))
+                .contains("requestParameters._value\"")
+        );
+        let reason = reason(&format!(r#"{{"requestParameters":{{"{long}":1}}}}"#));
+        assert!(reason.contains("requestParameters._valueAndPath\""), "{reason}");
+        assert_eq!(check(&format!(r#"{{"requestParameters":{{"a":"{}"}}}}"#, "x".repeat(32_000))), Ok(()));
     }
 
     #[test]

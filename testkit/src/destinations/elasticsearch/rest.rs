@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::answers::{Wrong, matches, whole};
-use super::{Cluster, Flavour};
+use super::{Cluster, Failure, Flavour};
 use crate::http::{Request, Response, percent_decode};
 
 impl Cluster {
@@ -18,10 +18,18 @@ impl Cluster {
         let request = &Request { body, ..request.clone() };
         let path = percent_decode(request.path.trim_matches('/'));
         let parts: Vec<&str> = path.split('/').collect();
-        let cluster_call = path.is_empty() || parts[0] == "_cluster" || parts[0].ends_with("_template");
+        let cluster_call = path.is_empty()
+            || ["_cluster", "_data_stream", "_ingest"].contains(&parts[0])
+            || parts[0].ends_with("_template")
+            || parts.get(1) == Some(&"_settings");
         if self.options.write_only && cluster_call {
             let reason = "action [cluster:monitor/main] is unauthorized for this API key, this action is granted by the cluster privileges [monitor,manage,all]";
             return Wrong::new(403, "security_exception", reason).response();
+        }
+        let beyond_serverless =
+            path.is_empty() || ["_cluster", "_data_stream", "_ingest", "_security"].contains(&parts[0]);
+        if self.options.serverless && beyond_serverless {
+            return Response::json(StatusCode::NOT_FOUND, &json!({ "message": "not found" }));
         }
         match (&request.method, parts.as_slice()) {
             (&Method::GET | &Method::HEAD, [""]) => self.version(),
@@ -39,12 +47,19 @@ impl Cluster {
                 self.template(request, kind, name)
             }
             (_, ["_data_stream", name]) => self.data_stream(request, name),
+            (&Method::GET, [index, "_settings", "index.blocks*"]) => self.blocks(index),
+            (&Method::GET, ["_ingest", "pipeline", name]) => {
+                match self.options.pipelines.iter().any(|known| known == name) {
+                    true => ok(json!({ *name: { "processors": [] } })),
+                    false => Response::json(StatusCode::NOT_FOUND, &json!({})),
+                }
+            }
             (&Method::POST, ["_refresh"] | [_, "_refresh"]) => ok(json!({ "_shards": { "failed": 0 } })),
             (&Method::GET, ["_cat", "indices"]) => self.listing(),
             (_, [index]) if !index.starts_with('_') => self.index(request, index),
             (&Method::GET | &Method::POST, [index, "_count"]) => self.count(index),
             (&Method::GET | &Method::POST, [index, "_search"]) => self.search(request, index),
-            (&Method::GET, [index, "_doc", id]) => self.get(index, id),
+            (&Method::GET | &Method::HEAD, [index, "_doc", id]) => self.get(index, id),
             _ => {
                 let reason = format!("no handler found for uri [/{path}] and method [{}]", request.method);
                 Response::json(StatusCode::BAD_REQUEST, &json!({ "error": reason }))
@@ -139,6 +154,22 @@ impl Cluster {
             (_, true) => ok(json!({ name: {} })),
             (_, false) => not_found(name),
         }
+    }
+
+    /// The settings that keep documents out, of those indices that have any.
+    fn blocks(&self, pattern: &str) -> Response {
+        let indices = self.lock();
+        let found: Vec<&String> = indices.all.keys().filter(|name| matches(pattern, name)).collect();
+        if found.is_empty() && !pattern.contains('*') {
+            return not_found(pattern);
+        }
+        let block = match self.desk.mode().failure {
+            Failure::ReadOnly(429) => "read_only_allow_delete",
+            Failure::ReadOnly(_) => "write",
+            _ => return ok(json!({})),
+        };
+        let blocked = json!({ "settings": { "index": { "blocks": { block: "true" } } } });
+        ok(found.into_iter().map(|name| (name.clone(), blocked.clone())).collect::<Map<_, _>>().into())
     }
 
     fn listing(&self) -> Response {

@@ -494,3 +494,63 @@ async fn parameters_that_the_server_does_not_know_refuse_the_request() {
         assert_eq!(got.body.contains("contains unrecognized parameter: ["), status == 400);
     }
 }
+
+#[tokio::test]
+async fn a_collection_of_opensearch_serverless_has_few_calls_and_a_time_series_one_takes_no_ids() {
+    let bench = start(|options| {
+        options.flavour = Flavour::OpenSearch;
+        options.serverless = true;
+        options.takes_ids = false;
+    })
+    .await;
+    for path in
+        ["/", "/_cluster/health", "/_data_stream/x", "/_ingest/pipeline/x", "/_security/_authenticate"]
+    {
+        assert_eq!(bench.get(path).await.status, 404, "{path}");
+    }
+    let answer = bench.bulk(create("i", "e-0", "{}") + "{\"create\":{\"_index\":\"i\"}}\n{}\n").await.json();
+    let error = &answer["items"][0]["create"];
+    assert_eq!(
+        (&error["status"], &error["error"]["type"]),
+        (&json!(400), &json!("illegal_argument_exception"))
+    );
+    assert_eq!(error["error"]["reason"], "Document ID is not supported in create/index operation request");
+    assert_eq!(answer["items"][1]["create"]["status"], 201);
+    assert_eq!(bench.put("/_index_template/t", json!({ "index_patterns": ["i*"] })).await.status, 200);
+    assert_eq!(bench.get("/_index_template/t").await.status, 200);
+    assert_eq!(bench.get("/i/_settings/index.blocks*").await.json(), json!({}));
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_signed_as_it_should_be_is_refused_whole() {
+    let signer = Signer {
+        service: "es".to_owned(),
+        region: "eu-west-1".to_owned(),
+        access_key: "AKIDEXAMPLE".to_owned(),
+        secret_key: "secret".to_owned(),
+    };
+    let bench = start(|options| options.auth = Auth::Signed(signer)).await;
+    let got = bench.bulk(creates(0..1)).await;
+    assert_eq!(got.status, 403);
+    assert!(got.body.contains("the header authorization is missing"), "{}", got.body);
+    assert_eq!(bench.es.counts().stored, 0);
+}
+
+#[tokio::test]
+async fn blocks_and_pipelines_can_be_asked_for_by_those_who_may_see_them() {
+    let bench = start(|options| options.pipelines = vec!["geo".into()]).await;
+    assert_eq!(bench.get("/i/_settings/index.blocks*").await.status, 404);
+    assert_eq!(bench.get("/i-*/_settings/index.blocks*").await.json(), json!({}));
+    bench.bulk(create("i-1", "e-0", "{}")).await;
+    for (status, block) in [(429, "read_only_allow_delete"), (403, "write")] {
+        bench.es.set_mode(Failure::ReadOnly(status));
+        let blocked = json!({ "i-1": { "settings": { "index": { "blocks": { block: "true" } } } } });
+        assert_eq!(bench.get("/i-*/_settings/index.blocks*").await.json(), blocked);
+    }
+    assert_eq!(bench.get("/_ingest/pipeline/geo").await.status, 200);
+    assert_eq!(bench.get("/_ingest/pipeline/other").await.status, 404);
+    let bench = start(|options| options.write_only = true).await;
+    for path in ["/i/_settings/index.blocks*", "/_ingest/pipeline/geo", "/_data_stream/x"] {
+        assert_eq!(bench.get(path).await.status, 403, "{path}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Who is sending: the value of the header `Authorization`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::Invalid;
+use crate::{Redactor, Secret};
+
+/// At most one kind; requests that are signed have none.
+#[derive(Debug)]
+pub(super) enum Credentials {
+    None,
+    /// `id:key`, or that in base64.
+    ApiKey(Secret),
+    Basic {
+        username: String,
+        password: Secret,
+    },
+    Bearer(Secret),
+}
+
+impl Credentials {
+    /// The header's value, made anew for each request.
+    pub(super) fn header(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::ApiKey(key) => {
+                let key = key.expose();
+                let pair = key.contains(':');
+                Some(if pair { format!("ApiKey {}", STANDARD.encode(key)) } else { format!("ApiKey {key}") })
+            }
+            Self::Basic { username, password } => {
+                Some(format!("Basic {}", STANDARD.encode(pair(username, password))))
+            }
+            Self::Bearer(token) => Some(format!("Bearer {}", token.expose())),
+        }
+    }
+
+    /// What must not be shown.
+    pub(super) fn redactor(&self) -> Redactor {
+        let mut redactor = Redactor::new();
+        match self {
+            Self::None => {}
+            Self::ApiKey(key) => {
+                redactor.add(key.expose());
+                // Half of it is an id and no secret, the other half would do for who has the id.
+                let decoded =
+                    STANDARD.decode(key.expose()).ok().and_then(|text| String::from_utf8(text).ok());
+                let pair = decoded.as_deref().unwrap_or(key.expose());
+                redactor.add(pair.split_once(':').map_or("", |(_, secret)| secret));
+            }
+            Self::Bearer(token) => redactor.add(token.expose()),
+            Self::Basic { username, password } => {
+                redactor.add(password.expose());
+                redactor.add(&pair(username, password));
+            }
+        }
+        redactor
+    }
+
+    /// Whether a header can carry it.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if self.header().is_some_and(|value| !value.is_ascii()) {
+            return Err(Invalid::new("api_key", "a credential holds characters that no header can carry"));
+        }
+        Ok(())
+    }
+}
+
+fn pair(username: &str, password: &Secret) -> String {
+    format!("{username}:{}", password.expose())
+}
