@@ -243,7 +243,7 @@ impl HttpSink for SplunkHec {
                 | Judgement::Denied(why)
                 | Judgement::Refused(why)
                 | Judgement::TooLarge(why) => why,
-                Judgement::Each(_) => Reason::new(ReasonCode::Garbled, text),
+                Judgement::Each(_) | Judgement::Strained(_) => Reason::new(ReasonCode::Garbled, text),
             };
             return Err(reason);
         };
