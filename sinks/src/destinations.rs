@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod elasticsearch;
+mod failover;
 pub mod loggly;
 pub mod splunk_hec;
 pub mod sumo_logic;
