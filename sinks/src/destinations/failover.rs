@@ -4,11 +4,34 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Attempt, Judgement, ReasonCode};
+use super::Invalid;
+use crate::{Attempt, Judgement, ReasonCode, Secret};
 
 /// For so many requests of the sink a target is left alone after its first failure, and twice as many after each
 /// further one, up to the second. Counted in requests: a destination knows no time.
 const REST: [u32; 2] = [8, 512];
+
+/// The secrets of a key that names one target or, in the plural, several; each with its own key.
+pub(crate) fn one_or_several(
+    key: &str,
+    one: Option<Secret>,
+    several: Vec<Secret>,
+) -> Result<Vec<(String, Secret)>, Invalid> {
+    let plural = format!("{key}s");
+    match (one, several.is_empty()) {
+        (Some(one), true) => Ok(vec![(key.to_owned(), one)]),
+        (Some(_), false) => Err(Invalid::new(&plural, format!("give {key} or {plural}, not both"))),
+        (None, true) => Err(Invalid::new(key, format!("missing: give it, or several as {plural}"))),
+        (None, false) => {
+            Ok(several.into_iter().enumerate().map(|(at, it)| (format!("{plural}.{at}"), it)).collect())
+        }
+    }
+}
+
+/// What `check` calls one of several targets.
+pub(crate) fn numbered(what: &str, at: usize, count: usize) -> String {
+    if count > 1 { format!("{what} {} of {count}", at + 1) } else { what.to_owned() }
+}
 
 /// Remembers how each target fared. Of one target it changes nothing.
 pub(crate) struct Failover {
