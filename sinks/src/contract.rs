@@ -40,7 +40,7 @@ pub trait Sink: Send + Sync {
 
     /// Sends a batch once and judges every event of it.
     ///
-    /// Neither retries nor sleeps. [`Judgement::Each`] holds exactly one verdict an event, in the order sent;
+    /// Neither retries nor sleeps. [`Judgement::Each`] (and [`Judgement::Strained`]) holds exactly one verdict an event, in the order sent;
     /// delivery takes any other number for no answer at all. `events` is never empty.
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement;
 
@@ -58,6 +58,12 @@ pub trait Sink: Send + Sync {
     /// and the finding. Stores no event.
     async fn check(&self) -> Vec<(String, Finding)> {
         Vec::new()
+    }
+
+    /// Whether an event that was accepted must not count as delivered before it is confirmed, even where the
+    /// destination has confirmed nothing for long.
+    fn requires_confirmation(&self) -> bool {
+        true
     }
 }
 
@@ -123,6 +129,11 @@ pub trait HttpSink: Send + Sync + 'static {
     fn confirmed(&self, tokens: &[Token], answer: &Answer) -> Result<Vec<bool>, Reason> {
         let _ = (tokens, answer);
         Ok(Vec::new())
+    }
+
+    /// As [`Sink::requires_confirmation`].
+    fn requires_confirmation(&self) -> bool {
+        true
     }
 }
 
@@ -202,6 +213,8 @@ impl Answer {
 pub enum Judgement {
     /// It judged event by event: one verdict each, in the order sent.
     Each(Vec<Verdict>),
+    /// The same; besides, the destination asks to be sent less for a while.
+    Strained(Vec<Verdict>),
     /// Not reached, overloaded, or an answer that cannot be understood: the same bytes again later.
     Unavailable {
         /// Why.

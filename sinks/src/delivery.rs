@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use crate::dead_letter::{DeadLetterStore, Letter};
 use crate::health::{Health, LaneState, is_overload};
+use crate::lane::Confirmations;
 use crate::ports::{Clock, Random};
 use crate::retry::{Delays, RetryConfig};
 use crate::settle::{Outcome, Owed};
 use crate::{Attempt, Encoded, Event, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict};
 
-pub use observer::{LaneObserver, Unobserved};
+pub use observer::{Acknowledgement, LaneObserver, Unobserved};
 use sorted::Sorted;
 
 /// Single events refused in a row, none taken, until the request itself is suspected instead of the events.
@@ -67,6 +68,7 @@ pub(crate) struct Courier {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) health: Arc<Health>,
     pub(crate) observer: Arc<dyn LaneObserver>,
+    pub(crate) confirmations: Confirmations,
 }
 
 /// How a delivery ended.
@@ -165,7 +167,9 @@ impl Courier {
             Err(why) => Judgement::Refused(why),
         };
         let state = match judgement {
-            Judgement::Each(verdicts) => return self.judge_probe(item, verdicts).await,
+            Judgement::Each(verdicts) | Judgement::Strained(verdicts) => {
+                return self.judge_probe(item, verdicts).await;
+            }
             Judgement::Unavailable { why, retry_after } => {
                 ended.retry_after = retry_after;
                 LaneState::Unavailable(why)
@@ -272,6 +276,10 @@ impl Courier {
             let attempt = Attempt { number: part.attempt, shape: part.shape, slot };
             let (why, retry_after) = match self.send(&events, &encoded, &attempt).await {
                 Judgement::Each(verdicts) => return self.judge_each(part, verdicts, progress).await,
+                Judgement::Strained(verdicts) => {
+                    progress.ended.overloaded = true;
+                    return self.judge_each(part, verdicts, progress).await;
+                }
                 Judgement::Denied(why) => {
                     self.failed(&why, events.len());
                     return Step::Shut(LaneState::Denied(why), part.items);
@@ -311,14 +319,14 @@ impl Courier {
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
         let started = self.clock.monotonic();
         let judgement = match self.sink.send(events, encoded, attempt).await {
-            Judgement::Each(verdicts) if verdicts.len() != events.len() => {
+            Judgement::Each(verdicts) | Judgement::Strained(verdicts) if verdicts.len() != events.len() => {
                 let text = format!("{} verdicts for {} events", verdicts.len(), events.len());
                 Judgement::Unavailable { why: Reason::new(ReasonCode::Garbled, text), retry_after: None }
             }
             judgement => judgement,
         };
         let result = match &judgement {
-            Judgement::Each(_) => "ok",
+            Judgement::Each(_) | Judgement::Strained(_) => "ok",
             Judgement::Unavailable { why, .. }
             | Judgement::Denied(why)
             | Judgement::Refused(why)

@@ -14,14 +14,19 @@ use crate::{
 };
 
 pub mod elasticsearch;
+mod failover;
 pub mod loggly;
 pub mod splunk_hec;
 pub mod sumo_logic;
+mod template;
 
 /// A destination's own settings: what is left of its table once the common keys are taken out.
 pub trait Destination: DeserializeOwned {
     /// The defaults of what all destinations have in common.
     const DEFAULTS: Defaults;
+
+    /// Whether it takes bodies compressed with `deflate`.
+    const TAKES_DEFLATE: bool = false;
 
     /// Checks the settings and makes the sink.
     ///
@@ -41,6 +46,15 @@ macro_rules! registry {
             match type_name {
                 $($name => Some(<$settings>::DEFAULTS),)*
                 _ => None,
+            }
+        }
+
+        /// Whether a type takes bodies compressed with `deflate`.
+        #[must_use]
+        pub fn takes_deflate(type_name: &str) -> bool {
+            match type_name {
+                $($name => <$settings>::TAKES_DEFLATE,)*
+                _ => false,
             }
         }
 

@@ -185,6 +185,10 @@ impl Sink for HttpDestination {
         let answer = self.exchange(head, Bytes::from(body)).await?;
         self.sink.confirmed(tokens, &answer)
     }
+
+    fn requires_confirmation(&self) -> bool {
+        self.sink.requires_confirmation()
+    }
 }
 
 /// The job that encodes a batch has died.

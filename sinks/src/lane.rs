@@ -10,6 +10,7 @@ mod task;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use confirm::Confirmations;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
@@ -108,6 +109,7 @@ impl Lane {
             random: ports.random,
             health: Arc::clone(&health),
             observer: ports.observer,
+            confirmations: Confirmations::default(),
         };
         let (commands, orders) = mpsc::unbounded_channel();
         let task = task::LaneTask::new(config.clone(), Arc::new(courier), Arc::clone(&stats));

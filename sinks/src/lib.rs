@@ -34,7 +34,7 @@ pub use contract::{
     Answer, Attempt, Encoded, Head, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict,
 };
 pub use dead_letter::{DeadLetterStore, FileDeadLetters, Letter, NoDeadLetters, ObjectDeadLetters};
-pub use delivery::{LaneObserver, Unobserved};
+pub use delivery::{Acknowledgement, LaneObserver, Unobserved};
 pub use event::{Event, LogFile, Parcel, Via};
 pub use file::{ConsoleSink, FileSink, LineFormat};
 pub use health::{Failure, Health, LaneState};

@@ -2,15 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cloudtrail::{Field, Limits, LogFileReader};
 use sinks::{
-    Attempt, BatchConfig, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, LaneState, LogFile,
-    Outcome, Parcel, ParcelMaker, Reason, ReasonCode, RetryConfig, Shape, Share, Sink, Token, Unobserved,
-    Verdict, Via,
+    Acknowledgement, Attempt, BatchConfig, Encoded, Event, Judgement, Lane, LaneConfig, LaneObserver,
+    LanePorts, LaneState, LogFile, Outcome, Parcel, ParcelMaker, Reason, ReasonCode, RetryConfig, Shape,
+    Share, Sink, Token, Verdict, Via,
 };
 use testkit::ports::{MemoryDeadLetters, SeededRandom, SimulatedClock};
 
@@ -22,6 +23,10 @@ struct Scripted {
     sends: Mutex<Vec<Vec<String>>>,
     delay: Mutex<Duration>,
     confirmed: Mutex<BTreeSet<u64>>,
+    /// The tokens that it was asked for, a question each.
+    questions: Mutex<Vec<Vec<u64>>>,
+    /// Whether it may count what it accepts as delivered where nothing is confirmed.
+    optional: AtomicBool,
     event_bytes_max: Option<usize>,
     /// The group of an event, by its id.
     group: Mutex<fn(u32) -> String>,
@@ -36,6 +41,8 @@ impl Scripted {
             sends: Mutex::default(),
             delay: Mutex::default(),
             confirmed: Mutex::default(),
+            questions: Mutex::default(),
+            optional: AtomicBool::new(false),
             event_bytes_max: None,
             group: Mutex::new(|_| String::new()),
             poison: Mutex::default(),
@@ -87,14 +94,32 @@ impl Sink for Scripted {
     }
 
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
-        let confirmed = self.confirmed.lock().unwrap();
-        Ok(tokens.iter().map(|token| confirmed.contains(&token.id)).collect())
+        self.questions.lock().unwrap().push(tokens.iter().map(|token| token.id).collect());
+        let mut confirmed = self.confirmed.lock().unwrap();
+        // Told once, as Splunk does.
+        let told = tokens.iter().map(|token| confirmed.remove(&token.id)).collect();
+        Ok(told)
+    }
+
+    fn requires_confirmation(&self) -> bool {
+        !self.optional.load(Ordering::Relaxed)
+    }
+}
+
+/// An observer that remembers what it was told of confirmations.
+#[derive(Default)]
+struct Told(Mutex<Vec<Acknowledgement>>);
+
+impl LaneObserver for Told {
+    fn acknowledgement(&self, told: Acknowledgement) {
+        self.0.lock().unwrap().push(told);
     }
 }
 
 struct Bench {
     sink: Arc<Scripted>,
     letters: Arc<MemoryDeadLetters>,
+    told: Arc<Told>,
     lane: Lane,
     share: Share,
 }
@@ -119,14 +144,15 @@ fn config() -> LaneConfig {
 impl Bench {
     fn start(sink: Arc<Scripted>, config: LaneConfig) -> Self {
         let letters = Arc::new(MemoryDeadLetters::new());
+        let told = Arc::new(Told::default());
         let ports = LanePorts {
             clock: Arc::new(SimulatedClock::new(1_700_000_000)),
             random: Arc::new(SeededRandom::new(1)),
             dead_letters: letters.clone(),
-            observer: Arc::new(Unobserved),
+            observer: told.clone(),
         };
         let lane = Lane::start(config, sink.clone(), ports);
-        Self { sink, letters, lane, share: Share::new() }
+        Self { sink, letters, told, lane, share: Share::new() }
     }
 
     /// Offers a log file of `count` events named `0`, `1`, …
@@ -137,7 +163,17 @@ impl Bench {
         self.share.ended(count as u64);
     }
 
-    /// The same; true if all of them settle.
+    /// The same with another log file.
+    fn offer_more(&self, count: usize) -> Share {
+        let share = Share::new();
+        for parcel in parcels(count) {
+            self.lane.offer(&parcel, &share);
+        }
+        share.ended(count as u64);
+        share
+    }
+
+    /// As [`offer`](Self::offer); true if all of them settle.
     async fn ship(&self, count: usize) -> bool {
         self.offer(count);
         self.share.idle().await.is_closed()
@@ -527,18 +563,120 @@ async fn accepted_events_settle_only_when_they_are_confirmed() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_never_confirmed_is_sent_again() {
-    let number = Mutex::new(0);
-    let sink = Scripted::new(move |ids, _| {
-        *number.lock().unwrap() += 1;
-        let id = *number.lock().unwrap();
-        Judgement::all(ids.len(), &Verdict::Pending(Token { channel: "c".to_owned(), id }))
-    });
-    sink.confirmed.lock().unwrap().insert(2);
+    let sink = Scripted::new(counting_tokens());
+    sink.confirmed.lock().unwrap().insert(1);
     let bench = Bench::start(sink, config());
     let started = tokio::time::Instant::now();
     assert!(bench.ship(10).await);
     assert_eq!(bench.sink.requests(), 2);
     assert!(started.elapsed() >= Duration::from_secs(30));
+    assert_eq!(*bench.told.0.lock().unwrap(), [], "one of two was confirmed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_question_asks_for_all_that_is_open_in_a_channel() {
+    let mut small = config();
+    small.batch.events_max = 10;
+    let bench = Bench::start(Scripted::new(counting_tokens()), small);
+    bench.offer(100);
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let questions = std::mem::take(&mut *bench.sink.questions.lock().unwrap());
+    assert!((3..=8).contains(&questions.len()), "after 1, 2, 4, 8 and 10 seconds or less: {questions:?}");
+    assert!(questions.iter().all(|ids| *ids == (0..10).collect::<Vec<u64>>()), "{questions:?}");
+    // What was confirmed is not asked for again, and each batch gets its own.
+    bench.sink.confirmed.lock().unwrap().extend(0..9);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 90);
+    assert!(bench.sink.questions.lock().unwrap().iter().skip(1).all(|ids| *ids == [9] || ids.len() == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_comes_again_confirms_nothing_of_before() {
+    // The destination restarts after its first two answers, and counts from 0 again.
+    let numbers = Mutex::new(vec![0, 1, 0, 1].into_iter());
+    let sink = Scripted::new(move |ids, _| {
+        let id = numbers.lock().unwrap().next().unwrap_or(9);
+        Judgement::all(ids.len(), &Verdict::Pending(Token { channel: "c".to_owned(), id }))
+    });
+    let mut small = config();
+    small.batch.events_max = 10;
+    small.concurrency_max = 1;
+    let bench = Bench::start(sink, small);
+    bench.sink.confirmed.lock().unwrap().extend([0, 1]);
+    *bench.sink.delay.lock().unwrap() = Duration::from_millis(1);
+    for parcel in parcels(40) {
+        bench.lane.offer(&parcel, &bench.share);
+    }
+    bench.share.ended(40);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 20);
+    assert!(bench.share.owes(0) && bench.share.owes(19) && !bench.share.owes(20));
+    // Only what has that number now was confirmed; the others are sent again.
+    bench.sink.confirmed.lock().unwrap().insert(9);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(bench.sink.requests() >= 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_three_silent_rounds_what_is_accepted_counts_until_confirmations_come_again() {
+    let bench = Bench::start(Scripted::new(counting_tokens()), config());
+    bench.sink.optional.store(true, Ordering::Relaxed);
+    let started = tokio::time::Instant::now();
+    assert!(bench.ship(10).await);
+    let waited = started.elapsed().as_secs();
+    assert_eq!((bench.sink.requests(), (90..100).contains(&waited)), (3, true), "{waited}");
+    assert_eq!(*bench.told.0.lock().unwrap(), [Acknowledgement::Ignored]);
+
+    // From now on nothing waits, but the questions go on with the requests.
+    let started = tokio::time::Instant::now();
+    for _ in 0..10 {
+        assert!(bench.offer_more(10).idle().await.is_closed());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(15));
+    assert_eq!((bench.sink.requests(), bench.told.0.lock().unwrap().len()), (13, 1));
+    let last = bench.sink.questions.lock().unwrap().last().unwrap().clone();
+    assert!(last.contains(&5), "{last:?}");
+
+    // The first confirmation brings them back.
+    bench.sink.confirmed.lock().unwrap().extend(0..=12);
+    assert!(bench.offer_more(10).idle().await.is_closed());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(*bench.told.0.lock().unwrap(), [Acknowledgement::Ignored, Acknowledgement::Back]);
+    let share = bench.offer_more(10);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(share.owes(0), "confirmations count again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_insists_on_confirmation_says_so_and_goes_on_sending() {
+    let bench = Bench::start(Scripted::new(counting_tokens()), config());
+    bench.offer(10);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(bench.sink.requests(), 7);
+    assert_eq!(*bench.told.0.lock().unwrap(), [Acknowledgement::Missing; 2]);
+    assert!(bench.share.owes(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_batches_that_time_out_together_are_one_silent_round() {
+    let mut small = config();
+    small.batch.events_max = 1;
+    let bench = Bench::start(Scripted::new(counting_tokens()), small);
+    bench.sink.optional.store(true, Ordering::Relaxed);
+    bench.offer(20);
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    assert_eq!(bench.sink.requests(), 40, "all were sent again once");
+    assert_eq!(*bench.told.0.lock().unwrap(), []);
+}
+
+/// Accepts everything, to be confirmed in one channel under the numbers 0, 1, 2, …
+fn counting_tokens() -> impl Fn(&[String], &Attempt) -> Judgement {
+    let next = AtomicU64::new(0);
+    move |ids, _| {
+        let id = next.fetch_add(1, Ordering::Relaxed);
+        Judgement::all(ids.len(), &Verdict::Pending(Token { channel: "c".to_owned(), id }))
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -767,9 +905,7 @@ async fn confirmations_of_all_channels_are_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_confirmation_stays_within_the_lane_s_part_of_the_memory() {
-    let sink = Scripted::new(|ids, _| {
-        Judgement::all(ids.len(), &Verdict::Pending(Token { channel: "c".to_owned(), id: 1 }))
-    });
+    let sink = Scripted::new(counting_tokens());
     let mut small = config();
     small.memory_part = 4000;
     small.batch.events_max = 10;
@@ -788,6 +924,21 @@ async fn an_ended_lane_admits_no_pass() {
     let bench = Bench::start(Scripted::new(all_good), config());
     bench.lane.finish(Duration::from_secs(1), &SimulatedClock::new(0)).await;
     assert!(bench.lane.admit_pass().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_under_strain_is_sent_less_although_it_takes_everything() {
+    let mut wide = config();
+    wide.concurrency_max = 16;
+    let strained = |ids: &[String], _: &Attempt| Judgement::Strained(vec![Verdict::Delivered; ids.len()]);
+    let bench = Bench::start(Scripted::new(strained), wide);
+    let start = bench.lane.health().concurrency();
+    assert!(bench.ship(10).await);
+    assert_eq!((bench.lane.health().concurrency(), bench.sink.requests()), (start / 2, 1));
+    bench.sink.now(|ids, _| Judgement::Strained(vec![Verdict::Delivered; ids.len() - 1]));
+    let _owed = bench.offer_more(10);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(bench.sink.requests() > 2, "a short answer is no answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -330,15 +330,19 @@ impl Default for RawNetwork {
     }
 }
 
-/// `none`, `gzip` or `gzip:N`.
+/// `none`, `gzip`, `deflate`, or one of these with a level, such as `gzip:6`.
 fn read_compression<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Compression>, D::Error> {
     const EXPECTED: &str = "\"none\", \"gzip\", or \"gzip:N\" with a level N from 1 to 9";
-    let visitor = TextVisitor(EXPECTED, |text| match text {
-        "none" => Some(Compression::None),
-        "gzip" => Some(Compression::Gzip(1)),
-        text => {
-            let level = text.strip_prefix("gzip:")?.parse().ok().filter(|level| (1..=9).contains(level));
-            level.map(Compression::Gzip)
+    let visitor = TextVisitor(EXPECTED, |text| {
+        if text == "none" {
+            return Some(Compression::None);
+        }
+        let (name, level) = text.split_once(':').unwrap_or((text, "1"));
+        let level = level.parse().ok().filter(|level| (1..=9).contains(level))?;
+        match name {
+            "gzip" => Some(Compression::Gzip(level)),
+            "deflate" => Some(Compression::Deflate(level)),
+            _ => None,
         }
     });
     deserializer.deserialize_str(visitor).map(Some)
@@ -349,7 +353,7 @@ fn write_compression<S: Serializer>(value: &Option<Compression>, serializer: S) 
         None => serializer.serialize_none(),
         Some(Compression::None) => serializer.serialize_str("none"),
         Some(Compression::Gzip(1)) => serializer.serialize_str("gzip"),
-        // Not to be had by configuration yet.
+        Some(Compression::Deflate(1)) => serializer.serialize_str("deflate"),
         Some(Compression::Deflate(level)) => serializer.serialize_str(&format!("deflate:{level}")),
         Some(Compression::Gzip(level)) => serializer.serialize_str(&format!("gzip:{level}")),
     }
@@ -437,9 +441,13 @@ mod tests {
             ("none", Some(Compression::None)),
             ("gzip", Some(Compression::Gzip(1))),
             ("gzip:6", Some(Compression::Gzip(6))),
+            ("deflate", Some(Compression::Deflate(1))),
+            ("deflate:9", Some(Compression::Deflate(9))),
+            ("none:1", None),
             ("gzip:0", None),
             ("gzip:10", None),
             ("gzip:", None),
+            ("deflate:x", None),
             ("zstd", None),
         ] {
             let read: Option<RawNetwork> =

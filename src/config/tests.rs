@@ -207,6 +207,21 @@ fn keys_without_a_meaning_for_the_type_are_refused() {
 }
 
 #[test]
+fn deflate_is_taken_where_the_destination_takes_it() {
+    refused(
+        &http(&format!("{SEARCH}\ncompression = \"deflate\"")),
+        &[
+            "t.toml:4: sinks.s.compression: a sink of type \"elasticsearch\" does not take deflate: use \"gzip\" or \
+           \"none\"",
+        ],
+    );
+    let sumo = "[sinks.sumo]\ntype = \"sumo_logic\"\nurl = \"https://sumo.example/receiver/v1/http/x\"\n\
+        compression = \"deflate:6\"";
+    let config = good(&with(sumo));
+    assert!(config.effective.contains("compression = \"deflate:6\""), "{}", config.effective);
+}
+
+#[test]
 fn a_budget_below_what_the_lanes_need_is_refused() {
     refused(
         &with("[agent]\nmemory_budget = \"8MiB\""),
@@ -322,6 +337,12 @@ fn a_secret_in_the_file_is_warned_of_and_one_from_the_environment_is_not() {
         ]
     );
     assert!(warnings("api_key = \"${K}\"", &[("K", "a:b")]).is_empty());
+    let several = read(&with("[sinks.l]\ntype = \"loggly\"\ntokens = [\"${KEY}\", \"b\"]")).unwrap();
+    let several: Vec<_> = several.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        several.len() == 1 && several.first().unwrap().starts_with("t.toml:5: sinks.l.tokens.1: "),
+        "{several:?}"
+    );
     assert!(warnings("", &[("TRAILSHIP__SINKS__S__API_KEY", "a:b")]).is_empty());
     assert_eq!(warnings("proxy = \"http://u:p@proxy.example\"", &[]).len(), 1);
     assert!(warnings("proxy = \"http://proxy.example\"", &[]).is_empty());
@@ -349,12 +370,14 @@ fn nothing_secret_is_ever_printed() {
     let document = "[agent]\nadmin_token = \"t0ken\"\n[aws]\nproxy = \"http://u:passw0rd@proxy.example\"\n\
         [sinks.s]\ntype = \"elasticsearch\"\nendpoints = [\"https://${HOST}:9200\"]\napi_key = \"${KEY}\"\n\
         [sinks.sumo]\ntype = \"sumo_logic\"\nurl = \"https://sumo.example/receiver/v1/http/t0psecret\"\n\
+        [sinks.two]\ntype = \"loggly\"\ntokens = [\"l0ggly-a\", \"l0ggly-b\"]\n\
+        [sinks.many]\ntype = \"sumo_logic\"\nurls = [\"https://m.example/receiver/v1/http/0ther\"]\n\
         [sinks.sumo.batch]\nmax_age = \"${HOST:-}\"\n";
     let bad = read_with(document, &machine(&variables)).unwrap_err();
     assert_eq!(bad.len(), 1, "{bad:?}");
     let config = read_with(&document.replace("${HOST:-}", "2s"), &machine(&variables)).unwrap();
     let shown = format!("{bad:?}{config:?}{}", config.effective);
-    for secret in ["s3cret", "es.example", "t0ken", "passw0rd", "t0psecret"] {
+    for secret in ["s3cret", "es.example", "t0ken", "passw0rd", "t0psecret", "l0ggly", "0ther"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
 }
@@ -438,8 +461,10 @@ fn keys(document: &str, known: &mut Keys, present: &mut Keys, types: &mut BTreeS
         ("ES_PASSWORD", "p"),
         ("ES_TOKEN", "t"),
         ("LOGGLY_TOKEN", "0-1"),
+        ("LOGGLY_TOKEN_2", "0-2"),
         ("SPLUNK_TOKEN", "t"),
         ("SUMO_URL", "https://sumo.example/receiver/v1/http/x"),
+        ("SUMO_URL_2", "https://sumo.example/receiver/v1/http/y"),
         ("TRAILSHIP_ADMIN_TOKEN", "t"),
         ("TRAILSHIP_EXTERNAL_ID", "x"),
     ]);
@@ -474,8 +499,15 @@ fn the_example_names_every_key_that_exists_and_no_other() {
     problems.extend(keys(&with(&alone), &mut known, &mut present, &mut types));
 
     // Some keys exclude each other; of those the destination tells the first.
-    assert_eq!(problems.len(), 1, "{problems:#?}");
-    assert!(problems.first().unwrap().contains("sinks.search.api_key: keep one of"), "{problems:#?}");
+    let exclusive = [
+        "sinks.search.api_key: keep one of",
+        "sinks.loggly.tokens: give token or tokens",
+        "sinks.sumo.urls: give url or urls",
+    ];
+    assert_eq!(problems.len(), exclusive.len(), "{problems:#?}");
+    for what in exclusive {
+        assert!(problems.iter().any(|problem| problem.contains(what)), "{what}: {problems:#?}");
+    }
 
     for (group, fields) in &known {
         let missing: Vec<_> = fields.difference(&present[group]).collect();

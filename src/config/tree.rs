@@ -8,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{ConfigError, Location, Problem};
 
 /// Names of keys whose value is a secret, whichever table they stand in.
-const SECRET_KEYS: [&str; 6] = ["admin_token", "api_key", "bearer_token", "external_id", "password", "token"];
+const SECRET_KEYS: [&str; 7] =
+    ["admin_token", "api_key", "bearer_token", "external_id", "password", "token", "tokens"];
 
 /// A key path, innermost last.
 pub(super) type Path = [String];
@@ -139,10 +140,14 @@ impl Node {
     }
 }
 
-/// Whether the value at `path` is a secret by its name. `url` is one where a destination's URL holds its token.
+/// Whether the value at `path` is a secret by its name; an item of a list has the list's. `url` is one where a
+/// destination's URL holds its token, and so are `urls`.
 pub(super) fn is_secret_key(path: &Path) -> bool {
+    let is_item = path.last().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let path = path.get(..path.len() - usize::from(is_item)).unwrap_or(path);
     let Some(last) = path.last() else { return false };
-    let sink_url = path.len() == 3 && path.first().is_some_and(|first| first == "sinks") && last == "url";
+    let in_sink = path.len() == 3 && path.first().is_some_and(|first| first == "sinks");
+    let sink_url = in_sink && (last == "url" || last == "urls");
     sink_url || SECRET_KEYS.contains(&last.as_str())
 }
 

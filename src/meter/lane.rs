@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sinks::ports::Clock;
-use sinks::{Event, LaneObserver, LaneState, Reason};
+use sinks::{Acknowledgement, Event, LaneObserver, LaneState, Reason};
 
 use super::{LOG_INTERVAL, Throttle, dead_letter_failed, millis, origin, seconds, state_name};
 use crate::telemetry::{Metrics, SinkSeries, Timing};
@@ -115,6 +115,28 @@ impl LaneObserver for LaneMeter {
                 status = why.status,
                 why = why.text,
                 "credentials or set-up of the sink have to be mended; nothing is lost meanwhile"
+            ),
+        }
+    }
+
+    fn acknowledgement(&self, told: Acknowledgement) {
+        match told {
+            Acknowledgement::Missing => tracing::warn!(
+                code = "acknowledgement_missing",
+                sink = self.sink,
+                "nothing that the destination accepts is ever acknowledged, and events are sent again and again: make \
+                 the load balancer sticky, or list the indexers in `endpoints`"
+            ),
+            Acknowledgement::Ignored => tracing::warn!(
+                code = "acknowledgement_ignored",
+                sink = self.sink,
+                "nothing that the destination accepts is ever acknowledged: from now on an accepted event counts as \
+                 delivered. Make the load balancer sticky, list the indexers in `endpoints`, or set `ack = false`"
+            ),
+            Acknowledgement::Back => tracing::info!(
+                code = "acknowledgement_back",
+                sink = self.sink,
+                "the destination acknowledges again: an event counts as delivered once it does"
             ),
         }
     }

@@ -5,6 +5,17 @@ use std::time::Duration;
 use crate::health::LaneState;
 use crate::{Event, Reason};
 
+/// What has become of the confirmations of a destination that confirms what it has accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledgement {
+    /// For long nothing was confirmed. Events are sent again and again, since the sink insists on it.
+    Missing,
+    /// For long nothing was confirmed. From now on what is accepted counts as delivered.
+    Ignored,
+    /// Something was confirmed: from now on confirmations are waited for again.
+    Back,
+}
+
 /// Receives what a lane observes; all methods default to nothing.
 pub trait LaneObserver: Send + Sync {
     /// One request ended after `took`; `result` is `ok` or a [`ReasonCode`]'s name.
@@ -22,6 +33,10 @@ pub trait LaneObserver: Send + Sync {
     /// The lane's state has changed.
     fn state(&self, state: &LaneState) {
         let _ = state;
+    }
+    /// What has become of the destination's confirmations.
+    fn acknowledgement(&self, told: Acknowledgement) {
+        let _ = told;
     }
     /// An event was dead-lettered.
     fn dead_lettered(&self, event: &Event, why: &Reason) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::failover::{Failover, numbered, one_or_several};
 use super::{
     Additions, Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep,
     Reach, by_status, garbled,
@@ -27,7 +28,10 @@ pub struct Settings {
     #[serde(default = "endpoint")]
     endpoint: String,
     /// The customer token, which becomes part of the address.
-    token: Secret,
+    token: Option<Secret>,
+    /// Several in its place: the first is used, the next where it is refused or does not answer.
+    #[serde(default)]
+    tokens: Vec<Secret>,
     /// Tags of every event: letters, digits, `-`, `.` and `_`. Default `["cloudtrail"]`.
     #[serde(default = "tags")]
     tags: Vec<String>,
@@ -57,12 +61,14 @@ impl Destination for Settings {
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
         let endpoint = Endpoint::parse("endpoint", &self.endpoint)?;
-        let token = self.token.expose();
-        if !token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            return Err(Invalid::new(
-                "token",
-                "a customer token has letters, digits and `-` only: copy it again",
-            ));
+        let tokens = one_or_several("token", self.token, self.tokens)?;
+        for (key, token) in &tokens {
+            if !token.expose().chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+                return Err(Invalid::new(
+                    key,
+                    "a customer token has letters, digits and `-` only: copy it again",
+                ));
+            }
         }
         let is_tag = |tag: &String| {
             tag.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -74,10 +80,16 @@ impl Destination for Settings {
             return Err(Invalid::new("tags", message));
         }
         let mut redactor = Redactor::new();
-        redactor.add(token);
+        let mut urls = Vec::new();
+        for (_, token) in &tokens {
+            let token = token.expose();
+            redactor.add(token);
+            urls.push(format!("{}/bulk/{token}/tag/{}/", endpoint.base, self.tags.join(",")));
+        }
         let sink = Arc::new(Loggly {
             common: common.clone(),
-            url: format!("{}/bulk/{token}/tag/{}/", endpoint.base, self.tags.join(",")),
+            failover: Failover::new(urls.len()),
+            urls,
             redactor: redactor.clone(),
         });
         Ok(Built::http(sink, vec![endpoint.origin], Self::DEFAULTS, redactor))
@@ -86,8 +98,9 @@ impl Destination for Settings {
 
 struct Loggly {
     common: CommonSettings,
-    /// Holds the token.
-    url: String,
+    /// One for each token, which it holds.
+    urls: Vec<String>,
+    failover: Failover,
     redactor: Redactor,
 }
 
@@ -119,16 +132,12 @@ impl HttpSink for Loggly {
         }
     }
 
-    fn head(&self, _: &Attempt) -> Head {
-        Head {
-            method: "POST",
-            url: self.url.clone(),
-            headers: vec![("content-type", "text/plain; charset=utf-8".into())],
-        }
+    fn head(&self, attempt: &Attempt) -> Head {
+        self.request(self.failover.choose(attempt, 0))
     }
 
-    fn judge(&self, events: &[Event], _: &Attempt, answer: &Answer) -> Judgement {
-        match answer.status {
+    fn judge(&self, events: &[Event], attempt: &Attempt, answer: &Answer) -> Judgement {
+        let judgement = match answer.status {
             200 if is_ok(answer) => Judgement::all(events.len(), &Verdict::Delivered),
             200 => garbled(answer, "the answer is not Loggly's"),
             // A bad token has been answered 400 as well. Where it is that, no event is accepted, and the sink is denied.
@@ -136,6 +145,18 @@ impl HttpSink for Loggly {
                 let text = answer.excerpt(&self.redactor);
                 by_status(answer, &text, "check `token` and `endpoint`")
             }
+        };
+        self.failover.judged(attempt, 0, judgement)
+    }
+}
+
+impl Loggly {
+    /// A request with the token at this position.
+    fn request(&self, token: usize) -> Head {
+        Head {
+            method: "POST",
+            url: self.urls.get(token).cloned().unwrap_or_default(),
+            headers: vec![("content-type", "text/plain; charset=utf-8".into())],
         }
     }
 }
@@ -151,7 +172,12 @@ fn is_ok(answer: &Answer) -> bool {
 impl Probe for Loggly {
     fn steps(&self) -> Vec<ProbeStep> {
         // Nothing in it, so nothing is stored.
-        vec![ProbeStep { what: "token".into(), head: self.head(&Attempt::default()), body: Vec::new() }]
+        let ask = |token| ProbeStep {
+            what: numbered("token", token, self.urls.len()),
+            head: self.request(token),
+            body: Vec::new(),
+        };
+        (0..self.urls.len()).map(ask).collect()
     }
 
     fn read(&self, _: usize, answer: &Answer) -> Finding {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::failover::{Failover, numbered, one_or_several};
+use super::template::Template;
 use super::{
     Built, CommonSettings, Defaults, Destination, Endpoint, Finding, Invalid, Probe, ProbeStep, Reach,
     by_status, garbled, header_value,
@@ -28,8 +30,12 @@ const MESSAGE_BYTES_MAX: usize = 65_536;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The source's whole address; it is the secret.
-    url: Secret,
-    /// Source category (`X-Sumo-Category`).
+    url: Option<Secret>,
+    /// Several in its place: the first is used, the next where it is refused or does not answer.
+    #[serde(default)]
+    urls: Vec<Secret>,
+    /// Source category (`X-Sumo-Category`). In this, `source_name` and `host`, `{account}`, `{region}` and `{category}`
+    /// are those of the event.
     category: Option<String>,
     /// Source name (`X-Sumo-Name`).
     source_name: Option<String>,
@@ -55,6 +61,7 @@ enum Oversized {
 }
 
 impl Destination for Settings {
+    const TAKES_DEFLATE: bool = true;
     const DEFAULTS: Defaults = Defaults {
         batch_bytes: REQUEST_BYTES_MAX,
         batch_bytes_limit: REQUEST_BYTES_MAX,
@@ -69,29 +76,37 @@ impl Destination for Settings {
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
-        let endpoint = Endpoint::parse("url", self.url.expose())?;
-        let code = endpoint.base.rsplit('/').next().unwrap_or_default();
-        if !endpoint.base.contains("/receiver/") || code.is_empty() {
-            let message = "not the whole address of an HTTP source: copy it from the source's \"Show URL\"";
-            return Err(Invalid::new("url", message));
-        }
+        let headers = self.headers()?;
         let mut redactor = Redactor::new();
-        redactor.add(&endpoint.base);
-        redactor.add(code);
+        let (mut urls, mut origins) = (Vec::new(), Vec::new());
+        for (key, url) in one_or_several("url", self.url, self.urls)? {
+            let endpoint = Endpoint::parse(&key, url.expose())?;
+            let code = endpoint.base.rsplit('/').next().unwrap_or_default();
+            if !endpoint.base.contains("/receiver/") || code.is_empty() {
+                let message =
+                    "not the whole address of an HTTP source: copy it from the source's \"Show URL\"";
+                return Err(Invalid::new(&key, message));
+            }
+            redactor.add(&endpoint.base);
+            redactor.add(code);
+            urls.push(endpoint.base);
+            origins.push(endpoint.origin);
+        }
         let sink = Arc::new(SumoLogic {
             common: common.clone(),
-            headers: self.headers()?,
+            headers,
             oversized: self.oversized,
-            url: endpoint.base,
+            failover: Failover::new(urls.len()),
+            urls,
             redactor: redactor.clone(),
         });
-        Ok(Built::http(sink, vec![endpoint.origin], Self::DEFAULTS, redactor))
+        Ok(Built::http(sink, origins, Self::DEFAULTS, redactor))
     }
 }
 
 impl Settings {
-    fn headers(&self) -> Result<Vec<(&'static str, String)>, Invalid> {
-        let mut headers = vec![("content-type", "text/plain; charset=utf-8".to_owned())];
+    fn headers(&self) -> Result<Vec<(&'static str, Template)>, Invalid> {
+        let mut headers = Vec::new();
         let named = [
             ("category", "x-sumo-category", &self.category),
             ("source_name", "x-sumo-name", &self.source_name),
@@ -100,7 +115,8 @@ impl Settings {
         for (key, header, value) in named {
             if let Some(value) = value {
                 header_value(key, value)?;
-                headers.push((header, value.clone()));
+                let template = Template::parse(value).map_err(|message| Invalid::new(key, message))?;
+                headers.push((header, template));
             }
         }
         let mut fields = Vec::new();
@@ -114,7 +130,7 @@ impl Settings {
             fields.push(format!("{name}={value}"));
         }
         if !fields.is_empty() {
-            headers.push(("x-sumo-fields", fields.join(",")));
+            headers.push(("x-sumo-fields", Template::fixed(fields.join(","))));
         }
         Ok(headers)
     }
@@ -122,9 +138,10 @@ impl Settings {
 
 struct SumoLogic {
     common: CommonSettings,
-    /// The secret.
-    url: String,
-    headers: Vec<(&'static str, String)>,
+    /// The secrets.
+    urls: Vec<String>,
+    failover: Failover,
+    headers: Vec<(&'static str, Template)>,
     oversized: Oversized,
     redactor: Redactor,
 }
@@ -152,12 +169,23 @@ impl HttpSink for SumoLogic {
         }
     }
 
-    fn head(&self, _: &Attempt) -> Head {
-        Head { method: "POST", url: self.url.clone(), headers: self.headers.clone() }
+    fn group(&self, event: &Event, group: &mut String) {
+        for (_, template) in self.headers.iter().filter(|(_, template)| !template.is_fixed()) {
+            template.write(event, group);
+            group.push('\n');
+        }
     }
 
-    fn judge(&self, events: &[Event], _: &Attempt, answer: &Answer) -> Judgement {
-        match answer.status {
+    fn head(&self, attempt: &Attempt) -> Head {
+        self.head_of(&[], attempt)
+    }
+
+    fn head_of(&self, events: &[Event], attempt: &Attempt) -> Head {
+        self.request(self.failover.choose(attempt, 0), events.first())
+    }
+
+    fn judge(&self, events: &[Event], attempt: &Attempt, answer: &Answer) -> Judgement {
+        let judgement = match answer.status {
             // A success has no prescribed body; a page is not Sumo Logic's but a proxy's.
             200 if answer.body.trim_ascii_start().starts_with(b"<") => garbled(answer, "a web page answers"),
             200 => Judgement::all(events.len(), &Verdict::Delivered),
@@ -167,14 +195,35 @@ impl HttpSink for SumoLogic {
                 Judgement::Unavailable { why, retry_after: super::retry_after(answer) }
             }
             _ => by_status(answer, &answer.excerpt(&self.redactor), "check `url`"),
+        };
+        self.failover.judged(attempt, 0, judgement)
+    }
+}
+
+impl SumoLogic {
+    /// A request to the source at this position; without an event, only what is the same for all stands in its head.
+    fn request(&self, source: usize, event: Option<&Event>) -> Head {
+        let mut headers = vec![("content-type", "text/plain; charset=utf-8".to_owned())];
+        for (name, template) in &self.headers {
+            let text = match event {
+                Some(event) => Some(template.text(event)),
+                None => template.fixed_text().map(str::to_owned),
+            };
+            headers.extend(text.map(|text| (*name, text)));
         }
+        Head { method: "POST", url: self.urls.get(source).cloned().unwrap_or_default(), headers }
     }
 }
 
 impl Probe for SumoLogic {
     fn steps(&self) -> Vec<ProbeStep> {
         // Nothing in it, so nothing is stored.
-        vec![ProbeStep { what: "source".into(), head: self.head(&Attempt::default()), body: Vec::new() }]
+        let ask = |source| ProbeStep {
+            what: numbered("source", source, self.urls.len()),
+            head: self.request(source, None),
+            body: Vec::new(),
+        };
+        (0..self.urls.len()).map(ask).collect()
     }
 
     fn read(&self, _: usize, answer: &Answer) -> Finding {

@@ -123,7 +123,7 @@ fn every_status_has_a_judgement_that_loses_nothing() {
             Judgement::Denied(why) => (why.code, "denied"),
             Judgement::Refused(why) => (why.code, "refused"),
             Judgement::TooLarge(why) => (why.code, "too large"),
-            Judgement::Each(_) => panic!("{status} is no success"),
+            Judgement::Each(_) | Judgement::Strained(_) => panic!("{status} is no success"),
         };
         let row = match status {
             200..=299 => (ReasonCode::Garbled, "unavailable"),

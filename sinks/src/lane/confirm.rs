@@ -1,64 +1,121 @@
 //! Waits for the confirmation of events that a destination has accepted but not yet stored.
+//!
+//! All batches of a lane ask together: one question a channel, for everything that is open there. A destination may
+//! forget a confirmation once it has told it, so what an answer says is kept until the batch concerned collects it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod channels;
+
 use std::time::Duration;
 
-use crate::delivery::{Courier, Item};
-use crate::retry::{Delays, RetryConfig};
+use tokio::sync::watch;
+
+use crate::delivery::{Acknowledgement, Courier, Item};
 use crate::settle::{Outcome, Owed};
 use crate::{Reason, ReasonCode, Token};
 
-/// Between two questions, growing from the first to the second: most acknowledgements come within seconds.
-const POLL_INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+pub(crate) use channels::Confirmations;
+use channels::{Next, Question};
+
+/// Accepted events, each with what stands for its request among the confirmations.
+type Waiting = Vec<(Item, u64)>;
 
 impl Courier {
+    /// Notes what was accepted. Called in the order in which a channel's requests were answered: a number that comes
+    /// again means that the destination has begun to count anew.
+    pub(crate) fn expect(&self, pending: Vec<(Item, Token)>) -> Waiting {
+        let now = self.clock.monotonic();
+        let tickets = self.confirmations.add(pending.iter().map(|(_, token)| token), now, &*self.random);
+        pending.into_iter().map(|(item, _)| item).zip(tickets).collect()
+    }
+
     /// Asks until all are confirmed or `timeout` has passed; gives back what never was.
-    ///
-    /// A confirmed token is not asked for again: the destination may have forgotten it once it said yes.
-    pub(crate) async fn confirm(&self, mut pending: Vec<(Item, Token)>, timeout: Duration) -> Vec<Item> {
-        let [initial, max] = POLL_INTERVALS;
-        let mut delays = Delays::new(&RetryConfig { initial, max, give_up_after: timeout });
-        let until = self.clock.monotonic() + timeout;
+    pub(crate) async fn confirm(&self, mut waiting: Waiting, timeout: Duration) -> Vec<Item> {
+        let began = self.clock.monotonic();
+        let mut news = self.confirmations.news();
         loop {
-            let mut channels: BTreeMap<String, BTreeSet<Token>> = BTreeMap::new();
-            for (_, token) in &pending {
-                channels.entry(token.channel.clone()).or_default().insert(token.clone());
-            }
-            let mut stored = BTreeSet::new();
-            for tokens in channels.into_values() {
-                stored.extend(self.ask(tokens.into_iter().collect()).await);
-            }
-            let (confirmed, open): (Vec<_>, Vec<_>) =
-                pending.into_iter().partition(|(_, token)| stored.contains(token));
-            pending = open;
-            self.observer.delivered(&mut confirmed.iter().map(|(item, _)| &item.event));
-            Owed::settle_all(confirmed.into_iter().map(|(item, _)| (item.owed, Outcome::Delivered)));
-            if pending.is_empty() {
+            news.mark_unchanged();
+            waiting = self.settle_confirmed(waiting);
+            if waiting.is_empty() {
                 return Vec::new();
             }
-            if self.clock.monotonic() >= until {
-                let why = Reason::new(ReasonCode::Unconfirmed, "accepted, but not confirmed in time");
-                self.observer.failure(&why, pending.len());
-                return pending.into_iter().map(|(item, _)| item).collect();
+            let now = self.clock.monotonic();
+            let mut tickets: Vec<u64> = waiting.iter().map(|&(_, ticket)| ticket).collect();
+            tickets.dedup();
+            if self.confirmations.are_ignored() {
+                self.confirmations.disown(&tickets);
+                self.settle_accepted_ones(waiting);
+                // Now and then a question, in case that confirmations come again.
+                if let Next::Ask(question) = self.confirmations.next(&tickets, now) {
+                    self.ask(question).await;
+                }
+                return Vec::new();
             }
-            self.clock.sleep(delays.next(None, &*self.random)).await;
+            if now >= began + timeout {
+                return self.give_up(waiting, &tickets, began);
+            }
+            match self.confirmations.next(&tickets, now) {
+                Next::Ask(question) => self.ask(question).await,
+                Next::Wait(until) => {
+                    let until = until.min(began + timeout);
+                    self.wait(until.saturating_sub(now), &mut news).await;
+                }
+            }
         }
     }
 
-    /// Which of the tokens of one channel are stored by now.
-    async fn ask(&self, tokens: Vec<Token>) -> Vec<Token> {
-        match self.sink.confirm(&tokens).await {
-            Ok(stored) if stored.len() == tokens.len() => {
-                tokens.into_iter().zip(stored).filter_map(|(token, stored)| stored.then_some(token)).collect()
-            }
-            Ok(_) => {
-                self.observer.failure(&Reason::new(ReasonCode::Garbled, "short confirmation"), 0);
-                Vec::new()
-            }
-            Err(why) => {
-                self.observer.failure(&why, 0);
-                Vec::new()
-            }
+    async fn wait(&self, at_most: Duration, news: &mut watch::Receiver<()>) {
+        tokio::select! {
+            _ = news.changed() => {}
+            () = self.clock.sleep(at_most) => {}
+        }
+    }
+
+    fn settle_confirmed(&self, waiting: Waiting) -> Waiting {
+        let stored = self.confirmations.collect(waiting.iter().map(|&(_, ticket)| ticket));
+        if stored.is_empty() {
+            return waiting;
+        }
+        let (confirmed, open): (Waiting, Waiting) =
+            waiting.into_iter().partition(|(_, ticket)| stored.contains(ticket));
+        self.settle_accepted_ones(confirmed);
+        open
+    }
+
+    fn settle_accepted_ones(&self, done: Waiting) {
+        self.observer.delivered(&mut done.iter().map(|(item, _)| &item.event));
+        Owed::settle_all(done.into_iter().map(|(item, _)| (item.owed, Outcome::Delivered)));
+    }
+
+    /// What was not confirmed in time is sent again, unless confirmations never come and need not.
+    fn give_up(&self, waiting: Waiting, tickets: &[u64], began: Duration) -> Vec<Item> {
+        let why = Reason::new(ReasonCode::Unconfirmed, "accepted, but not confirmed in time");
+        self.observer.failure(&why, waiting.len());
+        self.confirmations.forget(tickets);
+        let required = self.sink.requires_confirmation();
+        let told = self.confirmations.timed_out(began, self.clock.monotonic(), required);
+        if let Some(told) = told {
+            self.observer.acknowledgement(told);
+        }
+        if self.confirmations.are_ignored() {
+            self.settle_accepted_ones(waiting);
+            return Vec::new();
+        }
+        waiting.into_iter().map(|(item, _)| item).collect()
+    }
+
+    /// Asks one question. Dropped on the way, another batch may ask it.
+    async fn ask(&self, question: Question<'_>) {
+        let answer = match self.sink.confirm(question.tokens()).await {
+            Ok(stored) if stored.len() == question.tokens().len() => Ok(stored),
+            Ok(_) => Err(Reason::new(ReasonCode::Garbled, "short confirmation")),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = &answer {
+            self.observer.failure(why, 0);
+        }
+        let stored = answer.unwrap_or_default();
+        if question.answered(&stored, self.clock.monotonic(), &*self.random) {
+            self.observer.acknowledgement(Acknowledgement::Back);
         }
     }
 }

@@ -197,8 +197,9 @@ impl LaneTask {
         };
         self.adapt(&ended);
         if !ended.pending.is_empty() {
+            let waiting = self.courier.expect(ended.pending);
             let (courier, timeout) = (Arc::clone(&self.courier), self.config.ack_timeout);
-            let task = self.confirming.spawn(async move { courier.confirm(ended.pending, timeout).await });
+            let task = self.confirming.spawn(async move { courier.confirm(waiting, timeout).await });
             self.confirming_bytes.insert(task.id(), bytes);
         }
         match ended.shut {

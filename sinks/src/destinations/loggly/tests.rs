@@ -12,7 +12,8 @@ use crate::testing::Sample;
 const TOKEN: &str = "0000-hunter2";
 
 fn build(more: Value, common: &CommonSettings) -> Result<Built, Invalid> {
-    let mut settings = json!({ "token": TOKEN });
+    let one = if more.get("tokens").is_some() { json!({}) } else { json!({ "token": TOKEN }) };
+    let mut settings = one;
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     serde_json::from_value::<Settings>(settings).unwrap().build(common)
 }
@@ -55,6 +56,9 @@ fn the_token_and_the_tags_stand_in_the_address() {
 fn settings_that_cannot_work_are_refused_without_the_token() {
     for (more, message) in [
         (json!({ "token": "hunter2/x" }), "token: a customer token has"),
+        (json!({ "tokens": ["0000", "hunter2/x"] }), "tokens.1: a customer token has"),
+        (json!({ "tokens": [] }), "token: missing: give it, or several as tokens"),
+        (json!({ "tokens": ["hunter2"], "token": TOKEN }), "tokens: give token or tokens, not both"),
         (json!({ "tags": [] }), "tags: name at least one"),
         (json!({ "tags": ["a b"] }), "tags: name at least one"),
         (json!({ "tags": ["-a"] }), "tags: name at least one"),
@@ -106,6 +110,39 @@ fn every_answer_has_its_judgement() {
             "{status}: {judgement}"
         );
     }
+}
+
+#[test]
+fn a_token_that_is_refused_gives_way_to_the_next_and_all_of_them_deny_the_sink() {
+    let built = build(json!({ "tokens": ["hunter2-a", "hunter2-b"] }), &common()).unwrap();
+    let sink = built.http_sink().unwrap();
+    let events = [Sample::new("{}").event()];
+    let send = |number, status, body: &str| {
+        let attempt = Attempt { number, ..Attempt::default() };
+        let to_b = sink.head(&attempt).url.contains("/bulk/hunter2-b/tag/cloudtrail/");
+        (to_b, sink.judge(&events, &attempt, &answer(status, &[], body)))
+    };
+    let ok = r#"{"response":"ok"}"#;
+    for status in [401, 403, 404, 500, 503] {
+        let (to_b, judgement) = send(0, status, "");
+        assert!(!to_b && matches!(judgement, Judgement::Unavailable { .. }), "{status}: {judgement:?}");
+        assert!(!format!("{judgement:?}").contains("hunter2"));
+        assert_eq!(send(1, 200, ok), (true, Judgement::Each(vec![Verdict::Delivered])));
+        // Left alone for a while, then used again.
+        while send(0, 200, ok).0 {}
+    }
+    // No answer at all.
+    assert!(!sink.head(&Attempt::default()).url.contains("hunter2-b"));
+    assert!(send(1, 403, "").0);
+    let (_, judgement) = send(0, 403, "");
+    assert!(matches!(judgement, Judgement::Denied(why) if why.code == ReasonCode::Unauthorized));
+    // `check` asks each, and shows none.
+    let steps = built.probe.as_ref().unwrap().steps();
+    assert_eq!(
+        steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(),
+        ["token 1 of 2", "token 2 of 2"]
+    );
+    assert!(steps[1].head.url.contains("hunter2-b") && !format!("{steps:?}").contains("hunter2"));
 }
 
 #[test]

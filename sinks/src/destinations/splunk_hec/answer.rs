@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::super::{by_status, garbled, retry_after};
 use super::{Ack, REMEDY, SplunkHec};
-use crate::{Answer, Event, HttpSink as _, Judgement, Reason, ReasonCode, Verdict};
+use crate::{Answer, Event, HttpSink as _, Judgement, Reason, ReasonCode, Token, Verdict};
 
 /// Splunk Cloud calls a request that is too large an invalid first event. None refuses one below this.
 const SURELY_SMALL_BYTES: usize = 1_000_000;
@@ -18,18 +18,33 @@ pub(super) struct Told {
     #[serde(rename = "invalid-event-number")]
     invalid_event_number: Option<usize>,
     #[serde(rename = "ackId")]
-    pub(super) ack_id: Option<u64>,
+    ack_id: Option<u64>,
 }
 
 impl SplunkHec {
+    /// What an answer in `channel` says.
+    pub(super) fn read(&self, events: &[Event], channel: String, answer: &Answer) -> Judgement {
+        let Ok(told) = serde_json::from_slice::<Told>(&answer.body) else {
+            return match answer.status {
+                200..=299 => garbled(answer, "an answer without a code"),
+                _ => by_status(answer, &answer.excerpt(&self.redactor), REMEDY),
+            };
+        };
+        let accepted = match (told.ack_id, self.ack) {
+            (Some(id), Ack::Auto | Ack::Required) => Verdict::Pending(Token { channel, id }),
+            // Of a success without a number the token is to blame, see below. An error without one leaves open what
+            // became of the events before the invalid one.
+            (None, Ack::Required) => {
+                let text = "accepted without a number to ask for its acknowledgement";
+                Verdict::Retry(Reason::new(ReasonCode::Unconfirmed, text).with_status(answer.status))
+            }
+            (_, Ack::Off) | (None, Ack::Auto) => Verdict::Delivered,
+        };
+        self.read_code(events, &told, accepted, answer)
+    }
+
     /// The table of codes. `accepted` is the verdict on an event that Splunk took.
-    pub(super) fn read_code(
-        &self,
-        events: &[Event],
-        told: &Told,
-        accepted: Verdict,
-        answer: &Answer,
-    ) -> Judgement {
+    fn read_code(&self, events: &[Event], told: &Told, accepted: Verdict, answer: &Answer) -> Judgement {
         let why = |code, advice: &str| {
             let text = self.redactor.clean(&told.text);
             Reason::new(code, format!("{advice}code {}: {text}", told.code)).with_status(answer.status)
@@ -38,14 +53,15 @@ impl SplunkHec {
         let unavailable =
             |code| Judgement::Unavailable { why: why(code, ""), retry_after: retry_after(answer) };
         match (told.code, answer.status) {
-            // 24 and 25 say that a queue fills up; the events are taken.
             (0 | 24 | 25, 200) if self.ack == Ack::Required && told.ack_id.is_none() => denied(
                 ReasonCode::Misconfigured,
                 "the token has no acknowledgement, enable it or set ack = \"auto\"; ",
             ),
-            (0 | 24 | 25, 200) => Judgement::all(events.len(), &accepted),
+            (0, 200) => Judgement::all(events.len(), &accepted),
+            // The events are taken, and a queue is about to be full.
+            (24 | 25, 200) => Judgement::Strained(vec![accepted; events.len()]),
             (_, 200..=299) => garbled(answer, &format!("code {} is no answer to events", told.code)),
-            (1..=4, _) => denied(ReasonCode::Unauthorized, "token refused, check `token`; "),
+            (1..=4 | 21 | 22, _) => denied(ReasonCode::Unauthorized, "token refused, check `token`; "),
             (6 | 12 | 13 | 15, 400) => self.read_prefix(events, told, accepted, &why),
             (7, _) => denied(ReasonCode::Misconfigured, "check `index` and the token's list of indexes; "),
             (10 | 11, _) => {

@@ -3,22 +3,29 @@
 use super::super::{Finding, Probe, ProbeStep};
 use super::answer::Told;
 use super::{Ack, SplunkHec};
-use crate::{Answer, Head};
+use crate::Answer;
+
+/// Questions to each endpoint.
+const QUESTIONS: usize = 3;
 
 impl Probe for SplunkHec {
     fn steps(&self) -> Vec<ProbeStep> {
-        let step = |what: &str, method, path, body: &str| {
-            let mut headers = self.headers(self.channel(u32::MAX, 0));
-            headers.push(("content-type", "application/json".into()));
-            let head = Head { method, url: self.url(0, path), headers };
-            ProbeStep { what: what.into(), head, body: body.into() }
-        };
-        vec![
-            step("health", "GET", "/services/collector/health/1.0", ""),
+        // `read` tells them apart by their position.
+        let questions: [_; QUESTIONS] = [
+            ("health", "GET", "/services/collector/health/1.0", ""),
             // Nothing in it, so nothing is stored; the token is looked at first.
-            step("token", "POST", "/services/collector/event", ""),
-            step("acknowledgement", "POST", "/services/collector/ack", r#"{"acks":[0]}"#),
-        ]
+            ("token", "POST", "/services/collector/event", ""),
+            ("acknowledgement", "POST", "/services/collector/ack", r#"{"acks":[0]}"#),
+        ];
+        let ask = |at: usize| {
+            let endpoint = &self.endpoints.get(at).map_or("", |endpoint| &endpoint.origin);
+            let of = if self.endpoints.len() > 1 { format!(" of {endpoint}") } else { String::new() };
+            questions.map(|(what, method, path, body)| {
+                let head = self.request(method, at, path, self.channel(u32::MAX, at));
+                ProbeStep { what: format!("{what}{of}"), head, body: body.into() }
+            })
+        };
+        (0..self.endpoints.len()).flat_map(ask).collect()
     }
 
     fn read(&self, step: usize, answer: &Answer) -> Finding {
@@ -27,7 +34,7 @@ impl Probe for SplunkHec {
         let text =
             self.redactor.clean(&told.map_or_else(|| answer.excerpt(&self.redactor), |told| told.text));
         let status = answer.status;
-        match (step, status, code) {
+        match (step % QUESTIONS, status, code) {
             (0, 200, _) => Finding::good("the collector answers and is healthy"),
             (0, 503, _) => Finding::warning(format!("the collector is busy or unhealthy (HTTP 503): {text}")),
             (0, ..) => {
@@ -36,7 +43,7 @@ impl Probe for SplunkHec {
             (1, _, Some(5)) => Finding::good(
                 "the token is accepted; whether it may write to the index shows with the first event",
             ),
-            (1, _, Some(1..=4)) => {
+            (1, _, Some(1..=4 | 21 | 22)) => {
                 Finding::failed(format!("the token is refused (HTTP {status}: {text}): check `token`"))
             }
             (1, ..) => Finding::warning(format!(

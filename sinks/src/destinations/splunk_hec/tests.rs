@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::FindingLevel;
 use super::super::tests::{answer, common};
 use super::*;
+use crate::Verdict;
 use crate::testing::{Sample, pairs};
 
 const RECORD: &str = r#"{"eventTime":"2023-07-10T11:42:01.5Z","eventName":"x"}"#;
@@ -93,8 +94,9 @@ fn settings_that_cannot_work_are_refused_without_the_token() {
 
 #[test]
 fn a_head_names_token_and_channel_and_fails_over_by_attempt() {
-    let sink = sink(json!({ "endpoints": ["https://a.example:8088", "https://b.example"] }));
-    let head = |slot, number| sink.head(&Attempt { slot, number, ..Attempt::default() });
+    let two = || sink(json!({ "endpoints": ["https://a.example:8088", "https://b.example"] }));
+    let of = |sink: &dyn HttpSink, slot, number| sink.head(&Attempt { slot, number, ..Attempt::default() });
+    let head = |slot, number| of(&*two(), slot, number);
     let first = head(0, 0);
     assert_eq!(
         (first.method, first.url.as_str()),
@@ -103,11 +105,23 @@ fn a_head_names_token_and_channel_and_fails_over_by_attempt() {
     assert_eq!(first.headers[0], ("authorization", "Splunk hunter2".to_owned()));
     assert_eq!(first.headers[1].0, "x-splunk-request-channel");
     assert_eq!(first.headers[2], ("content-type", "application/json".to_owned()));
-    assert!(head(0, 1).url.starts_with("https://b.example/"));
     assert!(head(1, 0).url.starts_with("https://b.example/"));
+    // What was not answered goes to the next, and so does the next batch.
+    let sink = two();
+    let to_b = |number| {
+        let head = of(&*sink, 0, number);
+        if number == 1 {
+            let attempt = Attempt { number, ..Attempt::default() };
+            sink.judge(&[Sample::new("{}").event()], &attempt, &answer(200, &[], &told(0, "")));
+        }
+        head.url.contains("//b.")
+    };
+    assert_eq!([0, 1, 0].map(to_b), [false, true, true]);
     let channel = |slot, number| head(slot, number).headers[1].1.clone();
     assert_eq!(channel(0, 0), channel(0, 2));
-    let different: BTreeSet<_> = [channel(0, 0), channel(0, 1), channel(1, 0), channel(2, 0)].into();
+    let sink = two();
+    let elsewhere = [0, 1].map(|number| of(&*sink, 0, number).headers[1].1.clone())[1].clone();
+    let different: BTreeSet<_> = [channel(0, 0), elsewhere, channel(1, 0), channel(2, 0)].into();
     assert_eq!(different.len(), 4);
     let shape: Vec<_> = channel(0, 0).split('-').map(str::len).collect();
     assert_eq!(shape, [8, 4, 4, 4, 12]);
@@ -133,12 +147,13 @@ fn told(code: u64, more: &str) -> String {
 #[test]
 fn success_is_a_code_that_splunk_gives_to_events() {
     let sink = sink(json!({}));
-    for code in [0, 24, 25] {
-        assert_eq!(
-            judge(&*sink, 2, 200, &told(code, "")),
-            Judgement::Each(vec![Verdict::Delivered; 2]),
-            "{code}"
-        );
+    assert_eq!(judge(&*sink, 2, 200, &told(0, "")), Judgement::Each(vec![Verdict::Delivered; 2]));
+    // Taken, and a queue is nearly full.
+    for code in [24, 25] {
+        let strained = judge(&*sink, 2, 200, &told(code, ""));
+        assert_eq!(strained, Judgement::Strained(vec![Verdict::Delivered; 2]), "{code}");
+        let strained = judge(&*sink, 1, 200, &told(code, ",\"ackId\":5"));
+        assert!(matches!(&strained, Judgement::Strained(all) if matches!(all[..], [Verdict::Pending(_)])));
     }
     for body in
         ["", "OK", "<html>", "{}", r#"{"text":"Success"}"#, &told(17, ""), &told(6, ""), &told(99, "")]
@@ -175,6 +190,8 @@ fn every_code_has_its_judgement() {
         (18, 503, "Unavailable", ServerError),
         (19, 503, "Unavailable", ServerError),
         (20, 503, "Unavailable", ServerError),
+        (21, 400, "Denied", Unauthorized),
+        (22, 400, "Denied", Unauthorized),
         (23, 503, "Unavailable", ServerError),
         (26, 429, "Unavailable", Throttled),
         (27, 429, "Unavailable", Throttled),
@@ -196,6 +213,29 @@ fn every_code_has_its_judgement() {
             assert!(judgement.contains("retry_after: Some(9s)"), "{judgement}");
         }
     }
+}
+
+#[test]
+fn a_sink_with_several_indexers_is_denied_only_when_all_of_them_refuse() {
+    let sink = sink(json!({ "endpoints": ["https://a.example:8088", "https://b.example"] }));
+    let event = [Sample::new(RECORD).event()];
+    let refused = |number| {
+        let attempt = Attempt { number, ..Attempt::default() };
+        let head = sink.head(&attempt);
+        (head.url.contains("//b."), sink.judge(&event, &attempt, &answer(403, &[], &told(4, ""))))
+    };
+    let (to_b, judgement) = refused(0);
+    assert!(
+        !to_b
+            && matches!(judgement, Judgement::Unavailable { ref why, .. } if why.code == ReasonCode::Unauthorized)
+    );
+    let (to_b, judgement) = refused(1);
+    assert!(to_b && matches!(judgement, Judgement::Denied(_)));
+    // Full queues at one are a reason to go to the other.
+    let sink = self::sink(json!({ "endpoints": ["https://a.example:8088", "https://b.example"] }));
+    sink.head(&Attempt::default());
+    sink.judge(&event, &Attempt::default(), &answer(429, &[], &told(26, "")));
+    assert!(sink.head(&Attempt::default()).url.starts_with("https://b.example"));
 }
 
 #[test]
@@ -270,6 +310,45 @@ fn acknowledgement_is_used_as_configured() {
     assert!(matches!(judge(&*sink(json!({ "ack": true })), 2, 200, &plain), Judgement::Denied(_)));
 }
 
+#[test]
+fn where_acknowledgement_is_a_must_an_error_without_a_number_delivers_nothing() {
+    let sink = sink(json!({ "ack": true }));
+    let body = |more: &str| told(15, &format!(",\"invalid-event-number\":2{more}"));
+    assert_eq!(letters(&judge(&*sink, 4, 400, &body(""))), "rrxr");
+    assert_eq!(letters(&judge(&*sink, 4, 400, &body(",\"ackId\":0"))), "ppxr");
+    let Judgement::Each(verdicts) = judge(&*sink, 4, 400, &body("")) else { panic!() };
+    assert!(matches!(&verdicts[0], Verdict::Retry(why) if why.code == ReasonCode::Unconfirmed));
+    assert!(sink.requires_confirmation());
+    assert!(!self::sink(json!({})).requires_confirmation());
+}
+
+#[test]
+fn cookies_go_back_with_the_channel_that_they_came_in_and_nowhere_else() {
+    let sink = sink(json!({ "endpoints": ["https://a.example:8088", "https://b.example"] }));
+    let cookie =
+        |head: &Head| head.headers.iter().find(|(name, _)| *name == "cookie").map(|(_, it)| it.clone());
+    let slot = |slot| Attempt { slot, ..Attempt::default() };
+    let set = |value: &str, body: &str| answer(200, &[("set-cookie", &format!("LB={value}; Path=/"))], body);
+    let event = [Sample::new(RECORD).event()];
+    assert_eq!(cookie(&sink.head(&slot(0))), None);
+    sink.judge(&event, &slot(0), &set("hunter2-a", &told(0, ",\"ackId\":0")));
+    let head = sink.head(&slot(0));
+    assert_eq!(cookie(&head).as_deref(), Some("LB=hunter2-a"));
+    assert!(!format!("{head:?}").contains("hunter2"));
+    // The question for the acknowledgement has to find the same indexer, and its answer may renew the cookie.
+    let token = token_of(&*sink, &slot(0), 0);
+    let asked = sink.confirm(std::slice::from_ref(&token)).unwrap().0;
+    assert_eq!(cookie(&asked).as_deref(), Some("LB=hunter2-a"));
+    sink.confirmed(std::slice::from_ref(&token), &set("b", r#"{"acks":{"0":false}}"#)).unwrap();
+    assert_eq!(cookie(&sink.confirm(&[token]).unwrap().0).as_deref(), Some("LB=b"));
+    // Neither another slot at the same endpoint nor another endpoint in the same slot gets it.
+    assert_eq!(cookie(&sink.head(&slot(2))), None);
+    sink.head(&slot(0));
+    let other = sink.head(&Attempt { number: 1, ..slot(0) });
+    assert!(other.url.starts_with("https://b.example"));
+    assert_eq!(cookie(&other), None);
+}
+
 fn token_of(sink: &dyn HttpSink, attempt: &Attempt, id: u64) -> Token {
     let body = told(0, &format!(",\"ackId\":{id}"));
     let judgement = sink.judge(&[Sample::new(RECORD).event()], attempt, &answer(200, &[], &body));
@@ -326,6 +405,11 @@ fn check_asks_for_health_token_and_acknowledgement() {
     ];
     assert_eq!(asked, expected);
     assert!(steps[1].body.is_empty());
+    let two = probe(json!({ "endpoints": ["https://a.example:8088", "https://b.example"] }));
+    assert_eq!(two.steps().len(), 6, "each endpoint is asked");
+    assert!(two.steps()[3].head.url.starts_with("https://b.example/"));
+    assert_eq!(two.steps()[4].what, "token of https://b.example");
+    assert_eq!(two.read(4, &answer(403, &[], &told(4, ""))).level, Failed);
     for (ack, step, status, body, level) in [
         (json!("auto"), 0, 200, told(17, ""), Good),
         (json!("auto"), 0, 503, told(18, ""), Warning),

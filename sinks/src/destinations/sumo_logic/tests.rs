@@ -11,7 +11,8 @@ use crate::testing::Sample;
 const URL: &str = "https://in.example/receiver/v1/http/hunter2==";
 
 fn build(more: Value, common: &CommonSettings) -> Result<Built, Invalid> {
-    let mut settings = json!({ "url": URL });
+    let one = if more.get("urls").is_some() { json!({}) } else { json!({ "url": URL }) };
+    let mut settings = one;
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     serde_json::from_value::<Settings>(settings).unwrap().build(common)
 }
@@ -54,10 +55,83 @@ fn metadata_stands_in_headers() {
 }
 
 #[test]
+fn a_template_is_filled_from_the_event_and_keeps_batches_apart() {
+    let event = |account: &str, region: &str| {
+        let record =
+            format!(r#"{{"recipientAccountId":"{account}","awsRegion":"{region}","eventCategory":"Data"}}"#);
+        Sample::new(&record).event()
+    };
+    let sink = sink(json!({
+        "category": "aws/{account}/{category}", "source_name": "trail-{region}", "host": "h", "fields": { "a": "{b}" },
+    }));
+    let group = |event: &Event| {
+        let mut group = String::new();
+        sink.group(event, &mut group);
+        group
+    };
+    let (one, same, other) =
+        (event("012345678901", "eu-west-1"), event("012345678901", "eu-west-1"), event("2", "x"));
+    assert_eq!(group(&one), "aws/012345678901/Data\ntrail-eu-west-1\n");
+    assert_eq!(group(&one), group(&same));
+    assert_ne!(group(&one), group(&other));
+    let head = sink.head_of(&[one, same], &Attempt::default());
+    let expected = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("x-sumo-category", "aws/012345678901/Data"),
+        ("x-sumo-name", "trail-eu-west-1"),
+        ("x-sumo-host", "h"),
+        ("x-sumo-fields", "a={b}"),
+    ];
+    assert_eq!(head.headers, expected.map(|(name, value)| (name, value.to_owned())));
+    // What `check` sends is about no event.
+    let names = |head: &Head| head.headers.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    assert_eq!(names(&sink.head(&Attempt::default())), ["content-type", "x-sumo-host", "x-sumo-fields"]);
+    // Without a template all events may travel together.
+    let mut group = String::new();
+    self::sink(json!({ "category": "c" })).group(&other, &mut group);
+    assert_eq!(group, "");
+}
+
+#[test]
+fn a_source_that_is_refused_gives_way_to_the_next_and_all_of_them_deny_the_sink() {
+    let url = |host: &str| format!("https://{host}.example/receiver/v1/http/hunter2-{host}");
+    let built = build(json!({ "urls": [url("a"), url("b")] }), &common()).unwrap();
+    assert_eq!(built.endpoints, ["https://a.example", "https://b.example"]);
+    let sink = built.http_sink().unwrap();
+    let events = [Sample::new("{}").event()];
+    let send = |number, status| {
+        let attempt = Attempt { number, ..Attempt::default() };
+        let to_b = sink.head(&attempt).url == url("b");
+        (to_b, sink.judge(&events, &attempt, &answer(status, &[], "hunter2-a hunter2-b")))
+    };
+    for status in [401, 403, 404, 408, 500, 503, 504] {
+        let (to_b, judgement) = send(0, status);
+        assert!(!to_b && matches!(judgement, Judgement::Unavailable { .. }), "{status}: {judgement:?}");
+        assert!(!format!("{judgement:?}").contains("hunter2"));
+        assert_eq!(send(1, 200), (true, Judgement::Each(vec![Verdict::Delivered])));
+        while send(0, 200).0 {}
+    }
+    // A quota is the account's, not the source's.
+    assert!(!send(0, 429).0 && !send(1, 200).0);
+    assert!(!send(0, 401).0 && send(1, 401).0);
+    assert!(matches!(send(0, 401), (false, Judgement::Denied(_))));
+    let steps = built.probe.as_ref().unwrap().steps();
+    assert_eq!(
+        steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(),
+        ["source 1 of 2", "source 2 of 2"]
+    );
+    assert!(steps[1].head.url == url("b") && !format!("{steps:?}").contains("hunter2"));
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused_without_the_address() {
     for (more, message) in [
         (json!({ "url": "https://in.example/hunter2" }), "url: not the whole address"),
         (json!({ "url": "hunter2" }), "url: not an absolute address"),
+        (json!({ "urls": [URL, "https://in.example/hunter2"] }), "urls.1: not the whole address"),
+        (json!({ "urls": [] }), "url: missing: give it, or several as urls"),
+        (json!({ "urls": [URL], "url": URL }), "urls: give url or urls, not both"),
+        (json!({ "category": "aws/{acount}" }), "category: `{acount}` is unknown: use {account}"),
         (json!({ "category": "a\nb" }), "category: use printable ASCII"),
         (json!({ "category": "é" }), "category: use printable ASCII"),
         (json!({ "host": "" }), "host: use printable ASCII"),
