@@ -139,11 +139,14 @@ impl Node {
     }
 }
 
-/// Whether the value at `path` is a secret by its name. `url` is one where a destination's URL holds its token.
+/// Whether the value at `path` is a secret by its name. `url` is one where a destination's URL holds its token; any
+/// header of a sink's own may be one.
 pub(super) fn is_secret_key(path: &Path) -> bool {
     let Some(last) = path.last() else { return false };
-    let sink_url = path.len() == 3 && path.first().is_some_and(|first| first == "sinks") && last == "url";
-    sink_url || SECRET_KEYS.contains(&last.as_str())
+    let of_sink = path.first().is_some_and(|first| first == "sinks");
+    let sink_url = of_sink && path.len() == 3 && last == "url";
+    let header = of_sink && path.len() == 4 && path.get(2).is_some_and(|key| key == "headers");
+    sink_url || header || SECRET_KEYS.contains(&last.as_str())
 }
 
 /// Reads a document.
