@@ -25,6 +25,11 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// The most events that one batch can hold, whatever is configured.
+    fn events_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Writes what an event must have in common with the others of its request, because it stands in the head and
     /// not in the body; nothing where all events may travel together. A batch holds one group only, and few batches
     /// are open at once: groups are meant to be few.
@@ -85,6 +90,11 @@ pub trait HttpSink: Send + Sync + 'static {
     /// without being sent.
     fn event_bytes_max(&self) -> Option<usize> {
         None
+    }
+
+    /// As [`Sink::events_max`].
+    fn events_max(&self) -> usize {
+        usize::MAX
     }
 
     /// As [`Sink::group`]: what the head of an event's request says of the event.
@@ -163,7 +173,7 @@ pub struct Attempt {
 /// A request's line and headers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Head {
-    /// `POST` or `GET`.
+    /// `POST`, `PUT`, `PATCH`, `GET` or `HEAD`.
     pub method: &'static str,
     /// Absolute. May hold a secret: never logged.
     pub url: String,

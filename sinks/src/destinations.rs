@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use ::http::Uri;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
@@ -13,9 +13,13 @@ use crate::{
     Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
 };
 
+mod credentials;
 pub mod elasticsearch;
 mod failover;
+pub mod http;
 pub mod loggly;
+pub mod logstash;
+pub mod logstash_http;
 pub mod splunk_hec;
 pub mod sumo_logic;
 mod template;
@@ -78,7 +82,10 @@ macro_rules! registry {
 // One line for each destination.
 registry! {
     "elasticsearch" => elasticsearch::Settings,
+    "http" => http::Settings,
     "loggly" => loggly::Settings,
+    "logstash" => logstash::Settings,
+    "logstash_http" => logstash_http::Settings,
     "splunk_hec" => splunk_hec::Settings,
     "sumo_logic" => sumo_logic::Settings,
 }
@@ -426,7 +433,6 @@ impl Endpoint {
     }
 
     /// Reads `tls://host:port` or `tcp://host:port`; the port may be left out.
-    #[allow(dead_code, reason = "the first destination with a connection of its own uses it")]
     pub(crate) fn parse_stream(key: &str, text: &str, port: u16) -> Result<StreamEndpoint, Invalid> {
         let wrong = |what: &str| Invalid::new(key, format!("{what}, such as tls://host.example:{port}"));
         let uri: Uri = text.parse().map_err(|_| wrong("not an address: write one"))?;

@@ -64,13 +64,27 @@ pub fn splice<'a>(body: &mut Body<'a>, event: &'a Event, members: &[u8], shared:
         return;
     }
     body.slice(event.chunk(), range.start..range.end - 1);
-    let inside = event.bytes().get(1..event.bytes().len() - 1).unwrap_or_default();
-    if inside.iter().any(|byte| !byte.is_ascii_whitespace()) {
+    if !is_empty_object(event) {
         body.owned(b",");
     }
     body.owned(members);
     body.shared(shared);
     body.owned(b"}");
+}
+
+/// What [`splice`] adds to a body, for protocols that say a document's length before it.
+#[must_use]
+pub fn spliced_len(event: &Event, members: &[u8], shared: &[u8]) -> usize {
+    let len = event.range().len();
+    if members.is_empty() && shared.is_empty() || len < 2 {
+        return len;
+    }
+    len + usize::from(!is_empty_object(event)) + members.len() + shared.len()
+}
+
+fn is_empty_object(event: &Event) -> bool {
+    let inside = event.bytes().get(1..event.bytes().len() - 1).unwrap_or_default();
+    inside.iter().all(u8::is_ascii_whitespace)
 }
 
 /// Where an event came from, as Splunk's `source`: `s3://bucket/key`, `file:path`, or an inline event's key.
@@ -142,6 +156,7 @@ mod tests {
         let event = Sample::new(record).event();
         let mut body = Body::new();
         splice(&mut body, &event, members.as_bytes(), b"");
+        assert_eq!(spliced_len(&event, members.as_bytes(), b""), body.len());
         String::from_utf8(body.flatten()).unwrap()
     }
 
@@ -168,6 +183,7 @@ mod tests {
             let labels = pairs(labels);
             let shared = super::additions(&mut members, &event, &labels);
             splice(&mut body, &event, &members, shared);
+            assert_eq!(spliced_len(&event, &members, shared), body.len());
             String::from_utf8(body.flatten()).unwrap()
         };
         assert_eq!(with(&[]), r#"{"a":1,"trailship":{"record":7}}"#);

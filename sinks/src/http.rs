@@ -153,6 +153,10 @@ impl Sink for HttpDestination {
         self.sink.event_bytes_max()
     }
 
+    fn events_max(&self) -> usize {
+        self.sink.events_max()
+    }
+
     fn group(&self, event: &Event, group: &mut String) {
         self.sink.group(event, group);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cloudtrail::ActorKind;
 use testkit::aws::{Aws, AwsOptions, BucketOptions, Notification, NotifyKind};
-use testkit::destinations::{Destinations, LogglyOptions, SplunkHecOptions};
+use testkit::destinations::{Destination, Destinations, LogglyOptions, SplunkHecOptions};
 use testkit::generate::Generator;
 use testkit::ledger::{Additions, Ledger, QueueEvidence, Report, SinkRule, judge};
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ pub async fn demo(options: &Demo) -> Result<u8, Failure> {
     let metrics = Arc::new(Metrics::new(&["demo".to_owned()], &sinks));
     let listen = config.agent.listen;
     let app = App::build_with(config, Arc::clone(&metrics), Some(demo_credentials())).await?;
-    introduce(&stage, listen, folder.path());
+    introduce(&stage, listen, folder.path(), &sinks);
 
     let (ask, stop) = stop_at_signals();
     let (end, ended) = Stop::pair();
@@ -187,13 +187,14 @@ fn progress(app: &App, metrics: &Metrics, issued: usize) {
     say(&format!("issued {issued} · delivered: {} · actors: {}", sinks.join(", "), actors.join(", ")));
 }
 
-fn introduce(stage: &Stage, listen: std::net::SocketAddr, folder: &Path) {
+fn introduce(stage: &Stage, listen: std::net::SocketAddr, folder: &Path, sinks: &[String]) {
     say("trailship demo: log files appear in a bucket, a queue announces them, the agent ships them.\n");
     say(&format!("  status page    http://{listen}/"));
     say(&format!("  metrics        http://{listen}/metrics"));
     say(&format!("  file sink      {}", folder.join("events.ndjson").display()));
     say(&format!("  S3 and SQS     {}  (stand-in)", stage.aws.url()));
-    for destination in stage.destinations.all() {
+    let used = |destination: &&Destination| sinks.iter().any(|sink| sink == destination.sink());
+    for destination in stage.destinations.all().into_iter().filter(used) {
         say(&format!("  {:<14} {}/_testkit/counts  (stand-in)", destination.sink(), destination.url));
     }
     say("\nctrl-C ends it.\n");

@@ -249,6 +249,20 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Whether what may be a secret mostly is none: the address of any HTTP receiver, and a header that does not sound
+    /// like one. They are not shown, but may stand in the file.
+    fn is_plain(&self, path: &[String]) -> bool {
+        let type_of = |sink: &String| self.tree.get("sinks")?.get(sink)?.get("type")?.as_str();
+        match path {
+            [_, sink, key] => key == "url" && type_of(sink) == Some("http"),
+            [_, _, headers, name] if headers == "headers" => {
+                let name = name.to_lowercase();
+                !["auth", "key", "token", "secret", "cookie", "passw"].iter().any(|part| name.contains(part))
+            }
+            _ => false,
+        }
+    }
+
     /// Warns of secrets that stand in the document itself.
     fn literal_secrets(&self) {
         self.tree.visit(&mut Vec::new(), &mut |path, node| {
@@ -256,7 +270,7 @@ impl<'a> Checker<'a> {
             let written =
                 !node.secret && !text.is_empty() && node.at.as_ref().is_some_and(|at| at.line.is_some());
             let proxy = path.last().is_some_and(|key| key == "proxy") && url::without_userinfo(text) != *text;
-            if written && (is_secret_key(path) || proxy) {
+            if written && (is_secret_key(path) || proxy) && !self.is_plain(path) {
                 let key = path.join(".");
                 let message =
                     "a secret stands in the file: say \"${VARIABLE}\" or { file = \"path\" } instead";

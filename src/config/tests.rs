@@ -349,6 +349,21 @@ fn a_secret_in_the_file_is_warned_of_and_one_from_the_environment_is_not() {
 }
 
 #[test]
+fn headers_and_addresses_of_any_http_receiver_are_hidden_and_may_stand_in_the_file() {
+    let document = http(
+        "type = \"http\"\nurl = \"https://in.example/t0psecret\"\nheaders = { x-tenant = \"s3cret\", X-Api-Key = \"k3y\" }",
+    );
+    let config = good(&document);
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings.first().unwrap().contains("sinks.s.headers.X-Api-Key: a secret stands in the file"));
+    let shown = format!("{config:?}{}", config.effective);
+    for secret in ["t0psecret", "s3cret", "k3y"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
+
+#[test]
 fn an_empty_secret_is_an_error() {
     let problems =
         read_with(&http(&format!("{SEARCH}\napi_key = \"${{EMPTY}}\"")), &machine(&[("EMPTY", "")]));

@@ -141,14 +141,15 @@ impl Node {
 }
 
 /// Whether the value at `path` is a secret by its name; an item of a list has the list's. `url` is one where a
-/// destination's URL holds its token, and so are `urls`.
+/// destination's URL holds its token, and so are `urls`; any header of a sink's own may be one.
 pub(super) fn is_secret_key(path: &Path) -> bool {
     let is_item = path.last().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     let path = path.get(..path.len() - usize::from(is_item)).unwrap_or(path);
     let Some(last) = path.last() else { return false };
-    let in_sink = path.len() == 3 && path.first().is_some_and(|first| first == "sinks");
-    let sink_url = in_sink && (last == "url" || last == "urls");
-    sink_url || SECRET_KEYS.contains(&last.as_str())
+    let of_sink = path.first().is_some_and(|first| first == "sinks");
+    let sink_url = of_sink && path.len() == 3 && (last == "url" || last == "urls");
+    let header = of_sink && path.len() == 4 && path.get(2).is_some_and(|key| key == "headers");
+    sink_url || header || SECRET_KEYS.contains(&last.as_str())
 }
 
 /// Reads a document.

@@ -117,7 +117,7 @@ impl Transport for HttpTransport {
         if let Some(name) = &self.server_name {
             url.set_host(Some(name)).map_err(|_| invalid())?;
         }
-        let method = if head.method == "GET" { reqwest::Method::GET } else { reqwest::Method::POST };
+        let method = reqwest::Method::from_bytes(head.method.as_bytes()).map_err(|_| invalid())?;
         let mut request = self.client.request(method, url).body(body);
         for (name, value) in &head.headers {
             request = request.header(*name, value);

@@ -9,8 +9,10 @@ mod configuration;
 mod crash;
 mod elasticsearch;
 mod full_run;
+mod http_sink;
 mod isolation;
 mod loggly_sumo;
+mod logstash;
 #[cfg(target_os = "linux")]
 mod memory;
 mod odd_inputs;

@@ -197,7 +197,7 @@ impl HttpSink for Elasticsearch {
 /// Whether the endpoint that gave this answer does its work; otherwise another one may do better.
 fn works(judgement: &Judgement) -> bool {
     match judgement {
-        Judgement::Each(_) | Judgement::Refused(_) | Judgement::TooLarge(_) => true,
+        Judgement::Each(_) | Judgement::Strained(_) | Judgement::Refused(_) | Judgement::TooLarge(_) => true,
         Judgement::Denied(_) => false,
         // Asked to wait, or to ask otherwise.
         Judgement::Unavailable { why, .. } => matches!(why.status, Some(400 | 429)),

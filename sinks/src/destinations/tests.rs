@@ -29,6 +29,15 @@ fn minimal(type_name: &str) -> Value {
         "splunk_hec" => json!({ "endpoints": ["https://hec.example:8088"], "token": "hunter2-secret" }),
         "loggly" => json!({ "token": "hunter2-secret" }),
         "sumo_logic" => json!({ "url": "https://in.example/receiver/v1/http/hunter2-secret" }),
+        "http" => json!({
+            "url": "https://in.example/hunter2-secret/{account}",
+            "headers": { "x-key": "hunter2-secret" },
+            "bearer_token": "hunter2-secret",
+        }),
+        "logstash" => json!({ "endpoints": ["tls://logstash.example:5044"] }),
+        "logstash_http" => {
+            json!({ "endpoints": ["https://logstash.example:8080"], "username": "u", "password": "hunter2-secret" })
+        }
         _ => panic!("add the settings of {type_name} here"),
     }
 }
@@ -56,10 +65,11 @@ fn no_secret_is_shown_by_anything_that_can_be_printed() {
         let attempt = Attempt::default();
         let event = [Sample::new("{}").event()];
         let echo = answer(400, &[], "you sent hunter2-secret");
-        let judgement = built.http_sink().unwrap().judge(&event, &attempt, &echo);
+        let Some(sink) = built.http_sink() else { continue };
+        let judgement = sink.judge(&event, &attempt, &echo);
         let shown = format!(
             "{built:?} {:?} {:?} {judgement:?} {:?}",
-            built.http_sink().unwrap().head(&attempt),
+            sink.head(&attempt),
             built.endpoints,
             built.probe.as_ref().map(|probe| probe.steps()),
         );
@@ -170,7 +180,7 @@ proptest! {
         let events: Vec<_> =
             records.iter().map(|record| Sample::new(record).additions(actor).labels(&[("b", "\n\"")]).event()).collect();
         for &type_name in TYPES {
-            let sink = built(type_name, &common).http_sink().unwrap();
+            let Some(sink) = built(type_name, &common).http_sink() else { continue };
             let mut body = Body::new();
             sink.body(&events, Shape::Normal, &mut body);
             let announced: usize = events.iter().map(|event| sink.encoded_len(event)).sum();

@@ -75,7 +75,7 @@ impl Batcher {
         let Some(open) = self.open.get_mut(at) else { return };
         open.bytes += len;
         open.items.push(item);
-        if open.items.len() >= self.config.events_max || open.bytes >= bytes_max {
+        if open.items.len() >= self.config.events_max.min(self.sink.events_max()) || open.bytes >= bytes_max {
             self.close(at, closed);
         }
     }

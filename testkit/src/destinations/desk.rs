@@ -162,13 +162,18 @@ impl Desk {
     }
 
     pub(super) fn turn(&self, request: &Request, delivers: bool) -> Turn {
+        self.turn_of(request.body.len(), delivers)
+    }
+
+    /// As [`turn`](Self::turn), for protocols that are not HTTP: a message with this many bytes.
+    pub(super) fn turn_of(&self, len: usize, delivers: bool) -> Turn {
         let mut state = self.lock();
         let number = state.turns;
         state.turns += 1;
         state.counts.requests += 1;
         if delivers {
             state.counts.deliveries += 1;
-            state.counts.body_bytes += request.body.len() as u64;
+            state.counts.body_bytes += len as u64;
         }
         let mode = state.mode.clone();
         let touched = (delivers || mode.everywhere)

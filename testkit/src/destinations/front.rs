@@ -21,10 +21,10 @@ pub(super) trait Protocol: Send + Sync + 'static {
 }
 
 /// Counts a request as under way for as long as it lives, even where the peer goes away.
-struct InFlight<'a>(&'a Desk);
+pub(super) struct InFlight<'a>(&'a Desk);
 
 impl<'a> InFlight<'a> {
-    fn new(desk: &'a Desk) -> Self {
+    pub(super) fn new(desk: &'a Desk) -> Self {
         let now = desk.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         desk.count(|counts| counts.in_flight_max = counts.in_flight_max.max(now));
         Self(desk)

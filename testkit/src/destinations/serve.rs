@@ -9,8 +9,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    Destination, Elasticsearch, ElasticsearchOptions, Loggly, LogglyOptions, SplunkHec, SplunkHecOptions,
-    SumoLogic, SumoLogicOptions,
+    Destination, Elasticsearch, ElasticsearchOptions, HttpAny, HttpAnyOptions, Loggly, LogglyOptions,
+    Logstash, LogstashHttp, LogstashHttpOptions, LogstashOptions, SplunkHec, SplunkHecOptions, SumoLogic,
+    SumoLogicOptions,
 };
 use crate::ledger::Ledger;
 
@@ -26,6 +27,12 @@ pub struct Destinations {
     pub loggly: Loggly,
     /// Sumo Logic, as `sumo_logic`.
     pub sumo_logic: SumoLogic,
+    /// Logstash's beats input, as `logstash`.
+    pub logstash: Logstash,
+    /// Logstash's http input, as `logstash_http`.
+    pub logstash_http: LogstashHttp,
+    /// Any HTTP receiver, as `http`.
+    pub http: HttpAny,
 }
 
 impl Destinations {
@@ -39,14 +46,25 @@ impl Destinations {
             splunk_hec: SplunkHec::start(Arc::clone(&ledger), SplunkHecOptions::default()).await?,
             loggly: Loggly::start(Arc::clone(&ledger), LogglyOptions::default()).await?,
             sumo_logic: SumoLogic::start(Arc::clone(&ledger), SumoLogicOptions::default()).await?,
+            logstash: Logstash::start(Arc::clone(&ledger), LogstashOptions::default()).await?,
+            logstash_http: LogstashHttp::start(Arc::clone(&ledger), LogstashHttpOptions::default()).await?,
+            http: HttpAny::start(Arc::clone(&ledger), HttpAnyOptions::default()).await?,
             ledger,
         })
     }
 
     /// All of them.
     #[must_use]
-    pub fn all(&self) -> [&Destination; 4] {
-        [&self.elasticsearch, &self.splunk_hec, &self.loggly, &self.sumo_logic]
+    pub fn all(&self) -> Vec<&Destination> {
+        vec![
+            &self.elasticsearch,
+            &self.splunk_hec,
+            &self.loggly,
+            &self.sumo_logic,
+            &self.logstash,
+            &self.logstash_http,
+            &self.http,
+        ]
     }
 
     /// What a sender has to know. The secrets are those of the default options.
@@ -57,6 +75,10 @@ impl Destinations {
             "splunk_hec": { "url": self.splunk_hec.url, "token": SplunkHecOptions::default().token },
             "loggly": { "url": self.loggly.url, "token": LogglyOptions::default().token },
             "sumo_logic": { "url": self.sumo_logic.source_url() },
+            // Its page; windows go to the endpoint.
+            "logstash": { "url": self.logstash.url, "endpoint": self.logstash.endpoint },
+            "logstash_http": { "url": self.logstash_http.url, "user": LogstashHttpOptions::default().user },
+            "http": { "url": self.http.url },
         })
     }
 
