@@ -159,6 +159,9 @@ impl Elasticsearch {
             return Judgement::Unavailable { why: why.with_status(400), retry_after: None };
         }
         let remedy = match answer.status {
+            401 | 403 if self.service.is_some() => {
+                "signature refused, check `sign`, `region` and `aws`, and that the policies let this identity write"
+            }
             401 | 403 => "credentials refused, check `api_key` or its like, and that it may create documents",
             _ => "check `endpoints` and the server's set-up",
         };

@@ -6,6 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::Invalid;
 use crate::{Redactor, Secret};
 
+/// The secret half of an API key has 22 characters or more.
+const HALF_LEN_MIN: usize = 8;
+
 /// At most one kind; requests that are signed have none.
 #[derive(Debug)]
 pub(super) enum Credentials {
@@ -47,7 +50,9 @@ impl Credentials {
                 let decoded =
                     STANDARD.decode(key.expose()).ok().and_then(|text| String::from_utf8(text).ok());
                 let pair = decoded.as_deref().unwrap_or(key.expose());
-                redactor.add(pair.split_once(':').map_or("", |(_, secret)| secret));
+                let secret = pair.split_once(':').map_or("", |(_, secret)| secret);
+                // A short one is no key but somebody's trial, and would take words out of texts.
+                redactor.add(if secret.len() < HALF_LEN_MIN { "" } else { secret });
             }
             Self::Bearer(token) => redactor.add(token.expose()),
             Self::Basic { username, password } => {

@@ -3,7 +3,7 @@
 use cloudtrail::{Field, Timestamp};
 
 use super::super::Additions;
-use super::{Elasticsearch, Format, Target};
+use super::{Elasticsearch, Format, Service, Target};
 use crate::{Body, Event, encode};
 
 /// Longest text around the record in Elastic's format, besides bucket and key.
@@ -67,8 +67,9 @@ impl Elasticsearch {
         members: &mut Vec<u8>,
         body: &mut Body<'a>,
     ) {
-        // A data stream takes nothing without it.
-        if self.common.additions == Additions::Full || matches!(self.target, Target::DataStream(_)) {
+        // A data stream takes nothing without it, nor do some collections of OpenSearch Serverless.
+        let demanded = matches!(self.target, Target::DataStream(_)) || self.service == Some(Service::Aoss);
+        if self.common.additions == Additions::Full || demanded {
             write_timestamp(time, members);
         }
         let shared = self.common.trailship(members, event);

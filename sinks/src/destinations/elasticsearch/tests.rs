@@ -73,6 +73,8 @@ fn a_document_without_additions_is_the_record() {
         r#","@timestamp":"2023-07-10T11:42:01.000Z"}"#
     );
     check_body(&built, event(), Shape::Normal, &expected);
+    let built = build(json!({ "index": "logs-ct-default", "sign": "aoss" }), &common).unwrap();
+    check_body(&built, event(), Shape::Normal, &expected);
 }
 
 #[test]
@@ -561,6 +563,15 @@ fn a_request_that_fails_as_a_whole_is_judged_by_its_status() {
             assert!(judgement.starts_with(expected), "{status}: {judgement}");
         }
     }
+}
+
+#[test]
+fn a_signature_that_is_refused_denies_with_what_decides_it() {
+    let built = sink(json!({ "sign": "es" }));
+    let said = r#"{"Message":"User: arn:aws:iam::1:role/x is not authorized to perform: es:ESHttpPost"}"#;
+    let Judgement::Denied(why) = judge(&built, 1, &answer(403, &[], said)) else { panic!() };
+    assert_eq!(why.code, ReasonCode::Unauthorized);
+    assert!(why.text.contains("check `sign`") && why.text.contains("es:ESHttpPost"), "{why}");
 }
 
 #[test]
