@@ -85,9 +85,9 @@ impl Destination for Settings {
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
+        let credentials = self.credentials()?;
         let endpoints = self.endpoints()?;
         let origins = Endpoint::origins(&endpoints);
-        let credentials = self.credentials()?;
         let signing = self.signing(&endpoints)?;
         let redactor = credentials.redactor();
         let target = self.target()?;
