@@ -30,7 +30,7 @@ help:
 	@echo "make demo       the agent against stand-ins, in one process"
 	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
 	@echo "make test       the workspace's tests, then the real binary against moto"
-	@echo "make test-real  the real binary against ElasticMQ and OpenSearch"
+	@echo "make test-real  the real binary against ElasticMQ and OpenSearch, and Splunk's client against the stand-in"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make clean      removes what was built"
@@ -72,6 +72,7 @@ test: $(VENV)/.ready $(PROMTOOL)
 
 test-real: $(VENV)/.ready
 	cargo build --locked --bin trailship
+	cargo build --locked --package testkit --bin testkit
 	$(PYTHON) tests/real/run.py --binary $(BINARY) --tools $(TOOLS) $(if $(REAL_LOG_FILES),--log-files "$(REAL_LOG_FILES)")
 
 bench:

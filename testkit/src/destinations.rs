@@ -20,7 +20,7 @@ pub use front::Destination;
 pub use loggly::{Loggly, LogglyOptions, Oversized};
 pub use mode::{Failure, Mode};
 pub use serve::{Destinations, serve};
-pub use splunk_hec::{SplunkHec, SplunkHecOptions};
+pub use splunk_hec::{Balancer, SplunkHec, SplunkHecOptions};
 pub use sumo_logic::{SumoLogic, SumoLogicOptions};
 
 #[cfg(test)]

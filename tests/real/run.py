@@ -13,8 +13,13 @@ import servers
 import elasticmq
 import lane
 import opensearch
+import splunk_logging
 
-LANES = {"ElasticMQ 1.6.11": elasticmq.run, "OpenSearch 2.19.3": opensearch.run}
+LANES = {
+    "ElasticMQ 1.6.11": elasticmq.run,
+    "OpenSearch 2.19.3": opensearch.run,
+    "splunk-logging 0.11.1": splunk_logging.run,
+}
 
 
 def main() -> int:
