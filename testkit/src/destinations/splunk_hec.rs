@@ -167,7 +167,7 @@ impl Protocol for Collector {
             (_, Some(response)) => Reply::plain(response),
             (Endpoint::Health, None) => Reply::plain(codes::answer(17)),
             (Endpoint::Ack, None) if request.method == Method::POST => {
-                Reply::plain(self.poll(request, indexer))
+                Reply::plain(self.poll(request, turn, indexer))
             }
             (_, None) if request.method == Method::OPTIONS => Reply::plain(Response::new(StatusCode::OK)),
             (_, None) => Reply::plain(codes::plain(405)),
@@ -300,7 +300,7 @@ impl Collector {
         End::All
     }
 
-    fn poll(&self, request: &Request, indexer: usize) -> Response {
+    fn poll(&self, request: &Request, turn: &Turn, indexer: usize) -> Response {
         #[derive(Deserialize)]
         struct Poll {
             acks: Vec<u64>,
@@ -325,7 +325,8 @@ impl Collector {
                     .get_mut(indexer)
                     .and_then(|acks| acks.ask(&channel, id, self.options.ack_delay, Instant::now())),
             };
-            if let Some(request) = indexed {
+            // What an answer says that is lost, nobody was told; it is forgotten all the same.
+            if let (Some(request), false) = (indexed, turn.loses_the_answer()) {
                 self.desk.confirm(request);
             }
             told.insert(id.to_string(), indexed.is_some().into());
