@@ -30,7 +30,7 @@ help:
 	@echo "make demo       the agent against stand-ins, in one process"
 	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
 	@echo "make test       the workspace's tests, then the real binary against moto, and clients of other hands against stand-ins"
-	@echo "make test-real  the real binary against ElasticMQ, OpenSearch and VictoriaLogs"
+	@echo "make test-real  the real binary against real servers: OpenSearch, rsyslog, Spark, nginx and others"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make clean      removes what was built"
@@ -74,6 +74,7 @@ test: $(VENV)/.ready $(PROMTOOL)
 
 test-real: $(VENV)/.ready
 	cargo build --locked --bin trailship
+	cargo build --locked --package testkit --bin testkit
 	$(PYTHON) tests/real/run.py --binary $(BINARY) --tools $(TOOLS) $(if $(REAL_LOG_FILES),--log-files "$(REAL_LOG_FILES)")
 
 bench:

@@ -26,7 +26,7 @@ pub use logstash::{Logstash, LogstashOptions};
 pub use logstash_http::{LogstashHttp, LogstashHttpOptions};
 pub use mode::{Failure, Mode};
 pub use serve::{Destinations, serve};
-pub use splunk_hec::{SplunkHec, SplunkHecOptions};
+pub use splunk_hec::{Balancer, SplunkHec, SplunkHecOptions};
 pub use sumo_logic::{SumoLogic, SumoLogicOptions};
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Loggly and Sumo Logic: all or nothing, so that size, speed and credentials must not be taken for an event's fault.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use testkit::destinations::{Failure, LogglyOptions, Mode, SumoLogicOptions};
-use testkit::generate::Generator;
+use testkit::generate::{Generator, Issued};
 
 use crate::bench::{Bench, Setup};
 use crate::config::{Config, Sink};
@@ -153,4 +155,98 @@ async fn one_event_that_is_refused_costs_no_other_and_is_dead_lettered_when_othe
     assert!(letters.iter().all(|letter| letter["record"].as_str().unwrap().contains(&bad)), "{letters:#?}");
     let report = bench.assert_passes(&config);
     assert!(report.sinks.iter().all(|sink| (sink.stored, sink.dead_lettered) == (199, 1)), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_or_source_that_is_refused_gives_way_to_the_next() {
+    let bench = Bench::start().await;
+    let retry = "retry = { initial = \"20ms\", max = \"100ms\" }";
+    let loggly = format!(
+        "type = \"loggly\"\nendpoint = {:?}\ntokens = [\"0000-revoked\", {:?}]\n{retry}",
+        bench.loggly.url, bench.secrets.loggly,
+    );
+    let source = bench.sumo_logic.source_url();
+    let revoked = source.rsplit_once('/').map(|(path, _)| format!("{path}/revoked==")).unwrap();
+    let sumo = format!("type = \"sumo_logic\"\nurls = [{revoked:?}, {source:?}]\n{retry}");
+    let config = Config::new().other("loggly", &loggly).other("sumo_logic", &sumo);
+    let mut agent = bench.run(&config);
+    bench.issue_all(&mut Generator::new(56), [40; 20]).await;
+    bench.until_quiet(&mut agent).await;
+    assert_eq!(agent.page("/readyz").await.0, 200);
+    assert!(agent.stop().await.success());
+    assert_eq!(agent.coded("sink_denied"), Vec::<Value>::new());
+    let refused = [
+        bench.loggly.counts().statuses.get(&403).copied().unwrap_or(0),
+        bench.sumo_logic.counts().statuses.get(&401).copied().unwrap_or(0),
+    ];
+    assert!(
+        refused.iter().all(|times| (1..10).contains(times)),
+        "left alone once it was refused: {refused:?}"
+    );
+    let report = bench.assert_passes(&config);
+    assert!(report.sinks.iter().all(|sink| sink.stored == sink.issued), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_category_of_the_event_s_own_keeps_requests_apart_and_deflate_arrives() {
+    let bench = Bench::start().await;
+    let lines = "category = \"aws/{account}/{region}\"\ncompression = \"deflate\"";
+    let config = Config::new().sink(Sink::SumoLogic, lines);
+    // A source that is shaky for a while: what is sent again goes under the same category.
+    bench.sumo_logic.set_mode(Mode { requests: Some(3), ..Mode::from(Failure::Status(503)) });
+    let mut agent = bench.run(&config);
+    let mut generator = Generator::new(57);
+    let mut expected = BTreeMap::<(String, String), u64>::new();
+    for _ in 0..20 {
+        let sample = generator.log_file(40);
+        let file: Value = serde_json::from_slice(&sample.json).unwrap();
+        for event in file["Records"].as_array().unwrap() {
+            let [account, region] =
+                ["recipientAccountId", "awsRegion"].map(|key| event[key].as_str().unwrap());
+            *expected.entry((format!("aws/{account}/{region}"), "deflate".to_owned())).or_default() += 1;
+        }
+        bench.issue(&sample);
+    }
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    assert!(expected.len() > 1, "{expected:?}");
+    assert_eq!(bench.sumo_logic.stored_by(), expected);
+    let report = bench.assert_passes(&config);
+    assert!(report.sinks.iter().all(|sink| sink.stored == sink.issued), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_over_the_limits_is_sliced_or_kept_and_never_cut_silently() {
+    let bench = Bench::start().await;
+    let event = |bytes: usize| {
+        let event = json!({ "eventTime": "2024-05-01T12:00:00Z", "eventID": format!("e-{bytes}"), "a": "x".repeat(bytes) });
+        event.to_string()
+    };
+    let events = [event(100), event(70_000), event(1_100_000)];
+    let mut sample = Generator::new(58).log_file(1);
+    // A log file may be plain.
+    sample.gz = format!("{{\"Records\":[{}]}}", events.join(",")).into_bytes();
+    let issued = |(index, event): (usize, &String)| Issued {
+        index: u32::try_from(index).unwrap(),
+        event_id: Some(["e-100", "e-70000", "e-1100000"][index].to_owned()),
+        sha256: Sha256::digest(event).into(),
+        actor: "unknown",
+    };
+    sample.issued = events.iter().enumerate().map(issued).collect();
+    bench.issue(&sample);
+    let config = config();
+    let mut agent = bench.run(&config);
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    // Sumo Logic slices what is over 64 KiB; over 1 MB an event is kept whole, at both.
+    assert_eq!(bench.sumo_logic.counts().sliced, 1);
+    let letters = bench.letters();
+    assert_eq!(letters.len(), 2, "{letters:#?}");
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter["reason_code"] == "too_large" && letter["event_id"] == "e-1100000")
+    );
+    let report = bench.assert_passes(&config);
+    assert!(report.sinks.iter().all(|sink| (sink.stored, sink.dead_lettered) == (2, 1)), "{report}");
 }

@@ -1,9 +1,10 @@
 //! Splunk: errors that name an event, and confirmations that come late or never.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::destinations::{Failure, SplunkHecOptions};
+use testkit::destinations::{Balancer, Failure, Mode, SplunkHec, SplunkHecOptions};
 use testkit::generate::Generator;
 use testkit::ledger::Cause;
 
@@ -62,19 +63,176 @@ async fn with_acknowledgement_a_message_is_deleted_only_when_the_indexers_confir
     assert!(counts.requests > counts.deliveries, "{counts:?}");
 }
 
+/// Waits a second for what Splunk advises to wait five minutes for.
+const IMPATIENT: &str = "ack_timeout = \"1s\"\nretry = { initial = \"50ms\", max = \"200ms\" }";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_ever_confirmed_accepted_counts_as_delivered_after_three_rounds_with_one_warning() {
+    let splunk_hec = SplunkHecOptions { use_ack: true, ack_never: true, ..SplunkHecOptions::default() };
+    let bench = Bench::start_with(Setup { splunk_hec, ..Setup::default() }).await;
+    let config = Config::new().sink(Sink::SplunkHec, IMPATIENT);
+    let mut agent = bench.run(&config);
+    let mut generator = Generator::new(44);
+    let first = bench.issue_all(&mut generator, [20; 5]).await;
+    bench.until_quiet(&mut agent).await;
+    let stored = bench.splunk_hec.counts().stored;
+    assert!((3 * first..=4 * first).contains(&stored), "{stored} of {first}: sent again twice, not for ever");
+    // From now on nothing is sent twice.
+    let more = bench.issue_all(&mut generator, [20; 20]).await;
+    bench.until_quiet(&mut agent).await;
+    assert_eq!(bench.splunk_hec.counts().stored, stored + more);
+    assert!(agent.stop().await.success());
+    assert_eq!(agent.coded("acknowledgement_ignored").len(), 1);
+    assert_eq!(agent.coded("sink_denied"), Vec::<Value>::new());
+    let report = bench.assert_passes(&config);
+    assert!(report.sinks[0].duplicates[&Cause::Unconfirmed] >= 2 * first, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_sticky_load_balancer_each_indexer_is_asked_for_what_it_was_sent() {
+    let splunk_hec = SplunkHecOptions {
+        use_ack: true,
+        balancer: Balancer::Sticky(3),
+        ack_delay: Duration::from_millis(300),
+        ..SplunkHecOptions::default()
+    };
+    let bench = Bench::start_with(Setup { splunk_hec, ..Setup::default() }).await;
+    let config = Config::of(&[Sink::SplunkHec]);
+    let mut agent = bench.run(&config);
+    bench.issue_all(&mut Generator::new(45), [40; 50]).await;
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    let report = bench.assert_passes(&config);
+    assert_eq!(report.sinks[0].duplicates_with_cause(), 0, "{report}");
+    assert!(!agent.log().text().contains("indexer="), "a cookie is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_to_a_question_costs_a_repetition_and_no_event() {
+    let splunk_hec =
+        SplunkHecOptions { use_ack: true, ack_delay: Duration::ZERO, ..SplunkHecOptions::default() };
+    let bench = Bench::start_with(Setup { splunk_hec, ..Setup::default() }).await;
+    // Every other exchange, questions included: what a lost answer has told is never told again.
+    let lossy = Mode { share: 0.5, everywhere: true, ..Mode::from(Failure::AnswerLost) };
+    bench.splunk_hec.set_mode(lossy);
+    let config = Config::new().sink(Sink::SplunkHec, &format!("ack = true\n{IMPATIENT}"));
+    let mut agent = bench.run(&config);
+    bench.issue_all(&mut Generator::new(46), [20; 20]).await;
+    let lost = || bench.splunk_hec.counts().failures >= 10;
+    bench.until(&mut agent, "answers were lost", lost).await;
+    bench.splunk_hec.set_mode(Mode::default());
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    let report = bench.assert_passes(&config);
+    assert!(report.sinks[0].duplicates_with_cause() > 0, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_indexers_one_may_fail_and_another_refuse_the_token() {
+    let mut bench = Bench::start().await;
+    let start = async |token: &str| {
+        let options = SplunkHecOptions {
+            sink: "indexers".to_owned(),
+            use_ack: true,
+            ack_delay: Duration::from_millis(100),
+            token: token.to_owned(),
+            ..SplunkHecOptions::default()
+        };
+        Arc::new(SplunkHec::start(Arc::clone(&bench.ledger), options).await.unwrap())
+    };
+    let token = SplunkHecOptions::default().token;
+    let (good, failing, strange) = (start(&token).await, start(&token).await, start("other").await);
+    failing.set_mode(Mode { everywhere: true, ..Mode::from(Failure::Reset) });
+    let (watched, also) = (Arc::clone(&good), Arc::clone(&failing));
+    bench.watch(move || watched.counts());
+    bench.watch(move || also.counts());
+    let endpoints = [&strange.url, &failing.url, &good.url];
+    let config = Config::new().other(
+        "indexers",
+        &format!(
+            "type = \"splunk_hec\"\nendpoints = {endpoints:?}\ntoken = {token:?}\n\
+             retry = {{ initial = \"20ms\", max = \"100ms\" }}"
+        ),
+    );
+    let mut agent = bench.run(&config);
+    let mut generator = Generator::new(47);
+    let first = bench.issue_all(&mut generator, [40; 20]).await;
+    bench.until_quiet(&mut agent).await;
+    assert_eq!((good.counts().stored, failing.counts().stored), (first, 0));
+    assert_eq!(agent.page("/readyz").await.0, 200, "one that accepts is enough");
+    assert_eq!(agent.coded("sink_denied"), Vec::<Value>::new());
+
+    // It comes back, and is used again before long.
+    failing.set_mode(Mode::default());
+    let back = || failing.counts().stored > 0;
+    while !back() {
+        bench.issue_all(&mut generator, [10; 10]).await;
+        bench.until_quiet(&mut agent).await;
+    }
+    assert!(agent.stop().await.success());
+    assert_eq!(strange.counts().stored, 0);
+    let report = bench.assert_passes(&config);
+    assert_eq!(
+        report.sinks[0].duplicates_with_cause(),
+        0,
+        "only what is not acknowledged is sent again: {report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_without_a_number_does_not_count_its_first_events_where_acknowledgement_is_a_must() {
+    let splunk_hec = SplunkHecOptions {
+        use_ack: true,
+        ack_on_error: false,
+        ack_delay: Duration::ZERO,
+        ..SplunkHecOptions::default()
+    };
+    let bench = Bench::start_with(Setup { splunk_hec, ..Setup::default() }).await;
+    let sample = Generator::new(48).log_file(100);
+    let bad = sample.issued[60].event_id.clone().unwrap();
+    bench.splunk_hec.set_mode(Failure::RefuseContaining(bad));
+    bench.issue(&sample);
+    let config = Config::new().sink(Sink::SplunkHec, "ack = true");
+    let mut agent = bench.run(&config);
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    let report = bench.assert_passes(&config);
+    // The sixty before it stand there twice: the first time nobody could ask for them.
+    assert_eq!(report.sinks[0].duplicates[&Cause::Unconfirmed], 60, "{report}");
+    assert_eq!((report.sinks[0].stored, report.sinks[0].dead_lettered), (99, 1), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_under_strain_is_sent_less_and_gets_everything_once() {
+    let bench = Bench::start().await;
+    bench.splunk_hec.set_mode(Failure::Code(24));
+    let config = Config::of(&[Sink::SplunkHec]);
+    let mut agent = bench.run(&config);
+    let series = "trailship_sink_concurrency{sink=\"splunk_hec\"}";
+    bench.issue_all(&mut Generator::new(49), [40; 20]).await;
+    bench.until_quiet(&mut agent).await;
+    let limit = agent.metric(series).await;
+    assert!(limit < 4, "it started with 4 at once, and is at {limit}");
+    assert!(agent.stop().await.success());
+    let report = bench.assert_passes(&config);
+    assert_eq!(report.sinks[0].duplicates_with_cause(), 0, "{report}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_never_confirmed_is_sent_again_and_the_repetition_has_that_cause() {
     let splunk_hec = SplunkHecOptions { use_ack: true, ack_never: true, ..SplunkHecOptions::default() };
     let bench = Bench::start_with(Setup { splunk_hec, ..Setup::default() }).await;
     let config = Config::new()
         .agent("shutdown_grace = \"5s\"")
-        .sink(Sink::SplunkHec, "ack_timeout = \"1s\"\nretry = { initial = \"50ms\", max = \"200ms\" }");
+        .sink(Sink::SplunkHec, &format!("ack = true\n{IMPATIENT}"));
     let mut agent = bench.run(&config);
     let issued = bench.issue_all(&mut Generator::new(43), [20; 5]).await;
-    let again = || bench.splunk_hec.counts().stored >= 3 * issued;
-    bench.until(&mut agent, "all was sent twice again", again).await;
+    let again = || bench.splunk_hec.counts().stored >= 4 * issued;
+    bench.until(&mut agent, "all was sent three times again", again).await;
     assert_eq!(bench.messages(), 5, "nothing is done that was never confirmed");
     assert!(agent.stop().await.success());
+    let told = agent.coded("acknowledgement_missing");
+    assert!(!told.is_empty() && agent.coded("acknowledgement_ignored").is_empty(), "{told:#?}");
     let report = bench.judge(&config);
     assert!(report.sinks[0].passes(), "{report}");
     assert!(report.sinks[0].duplicates[&Cause::Unconfirmed] >= 2 * issued, "{report}");

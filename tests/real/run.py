@@ -14,11 +14,13 @@ import elasticmq
 import lane
 import opensearch
 import victorialogs
+import splunk_logging
 
 LANES = {
     "ElasticMQ 1.6.11": elasticmq.run,
     "OpenSearch 2.19.3": opensearch.run,
     "VictoriaLogs 1.52.1": victorialogs.run,
+    "splunk-logging 0.11.1": splunk_logging.run,
 }
 
 

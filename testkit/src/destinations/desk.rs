@@ -85,6 +85,12 @@ impl Turn {
         }
     }
 
+    /// Whether the sender gets no answer that it can understand.
+    pub(super) fn loses_the_answer(&self) -> bool {
+        use Failure::{AnswerLost, Garbage, HalfAnswer, Hangup, NeverAnswer, ShortAnswer};
+        matches!(self.failure, AnswerLost | Garbage | HalfAnswer | Hangup | NeverAnswer | ShortAnswer)
+    }
+
     pub(super) fn wait(&self, body_len: usize) -> Duration {
         let working = match self.bytes_per_second {
             0 => Duration::ZERO,

@@ -3,11 +3,13 @@
 //! <https://help.splunk.com/en/splunk-enterprise/get-started/get-data-in/10.0/get-data-with-http-event-collector>
 
 mod acks;
+mod balancer;
 mod codes;
 mod objects;
 
 use std::io;
 use std::ops::Deref;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use self::acks::Acks;
+pub use self::balancer::Balancer;
 use self::objects::{End, Envelope};
 use super::desk::{Desk, Reply, Turn, shortened, with_retry_after};
 use super::front::{Destination, Protocol};
@@ -45,6 +48,10 @@ pub struct SplunkHecOptions {
     pub ack_delay: Duration,
     /// Whether acknowledgements never turn true, as behind a load balancer without sticky sessions.
     pub ack_never: bool,
+    /// Whether an error that names an event says under which number those before it are acknowledged.
+    pub ack_on_error: bool,
+    /// What stands before the indexers.
+    pub balancer: Balancer,
     /// `max_content_length`, of the decompressed body.
     pub max_content_length: usize,
     /// Whether a body that is too large is answered as Splunk Cloud does (400, code 6, event 0) instead of 413.
@@ -63,6 +70,8 @@ impl Default for SplunkHecOptions {
             use_ack: false,
             ack_delay: Duration::from_millis(1200),
             ack_never: false,
+            ack_on_error: true,
+            balancer: Balancer::None,
             max_content_length: 838_860_800,
             cloud: false,
         }
@@ -89,7 +98,9 @@ impl SplunkHec {
     pub async fn start(ledger: Arc<Ledger>, options: SplunkHecOptions) -> io::Result<Self> {
         let desk = Desk::new(&options.sink, ledger, options.seed);
         let port = options.port;
-        let collector = Collector { desk, options, acks: Mutex::default() };
+        let indexers = std::iter::repeat_with(Acks::default).take(options.balancer.indexers());
+        let acks = Mutex::new(indexers.collect());
+        let collector = Collector { desk, options, acks, turn: AtomicUsize::new(0) };
         let destination = Destination::start(collector, port, ServerOptions::default()).await?;
         Ok(Self { destination })
     }
@@ -98,7 +109,10 @@ impl SplunkHec {
 struct Collector {
     desk: Desk,
     options: SplunkHecOptions,
-    acks: Mutex<Acks>,
+    /// One for each indexer.
+    acks: Mutex<Vec<Acks>>,
+    /// Counts what the load balancer gives away.
+    turn: AtomicUsize,
 }
 
 /// What a path stands for.
@@ -141,21 +155,27 @@ impl Protocol for Collector {
             Failure::ItemsThrottled(_) => Some(codes::whole(429)),
             _ => None,
         };
+        let (indexer, cookie) = self.options.balancer.choose(request, &self.turn);
         let mut reply = match (endpoint, early) {
             (Endpoint::Event | Endpoint::Raw, early) if request.method == Method::POST => {
                 let number = self.desk.begin();
                 match early {
                     Some(response) => Reply::booked(response, number),
-                    None => self.deliver(request, endpoint, turn, number),
+                    None => self.deliver(request, endpoint, turn, (number, indexer)),
                 }
             }
             (_, Some(response)) => Reply::plain(response),
             (Endpoint::Health, None) => Reply::plain(codes::answer(17)),
-            (Endpoint::Ack, None) if request.method == Method::POST => Reply::plain(self.poll(request)),
+            (Endpoint::Ack, None) if request.method == Method::POST => {
+                Reply::plain(self.poll(request, turn, indexer))
+            }
             (_, None) if request.method == Method::OPTIONS => Reply::plain(Response::new(StatusCode::OK)),
             (_, None) => Reply::plain(codes::plain(405)),
         };
         reply.response = with_retry_after(shortened(reply.response, turn), turn);
+        if let Some(cookie) = cookie {
+            reply.response = reply.response.with_header("set-cookie", &cookie);
+        }
         reply
     }
 }
@@ -204,7 +224,14 @@ impl Collector {
         Ok(body)
     }
 
-    fn deliver(&self, request: &Request, endpoint: Endpoint, turn: &Turn, number: u64) -> Reply {
+    /// `number` is the request's in the ledger; the indexer that got it acknowledges it.
+    fn deliver(
+        &self,
+        request: &Request,
+        endpoint: Endpoint,
+        turn: &Turn,
+        (number, indexer): (u64, usize),
+    ) -> Reply {
         let refuse = |response| Reply::booked(response, number);
         if let Err(code) = self.authenticate(request) {
             return refuse(codes::answer(code));
@@ -236,11 +263,14 @@ impl Collector {
                 code
             }
         };
-        if let (true, Some(channel)) = (self.options.use_ack, channel) {
+        let tells = self.options.ack_on_error || matches!(code, 0 | 24 | 25);
+        if let (true, Some(channel)) = (self.options.use_ack && tells, channel) {
             let mut acks = self.acks.lock().unwrap_or_else(PoisonError::into_inner);
-            more.insert("ackId".to_owned(), acks.issue(&channel, number, Instant::now()).into());
+            let issued = acks.get_mut(indexer).map(|acks| acks.issue(&channel, number, Instant::now()));
+            more.insert("ackId".to_owned(), issued.into());
         }
-        let unconfirmed = more.contains_key("ackId");
+        // Without a number as well: nobody can ask for it.
+        let unconfirmed = self.options.use_ack;
         let mut reply = Reply::booked(codes::with(code, &Value::Object(more)), number);
         if unconfirmed {
             reply.booked = Some((number, Answer::Unconfirmed));
@@ -270,7 +300,7 @@ impl Collector {
         End::All
     }
 
-    fn poll(&self, request: &Request) -> Response {
+    fn poll(&self, request: &Request, turn: &Turn, indexer: usize) -> Response {
         #[derive(Deserialize)]
         struct Poll {
             acks: Vec<u64>,
@@ -291,9 +321,12 @@ impl Collector {
         for id in poll.acks {
             let indexed = match self.options.ack_never {
                 true => None,
-                false => acks.ask(&channel, id, self.options.ack_delay, Instant::now()),
+                false => acks
+                    .get_mut(indexer)
+                    .and_then(|acks| acks.ask(&channel, id, self.options.ack_delay, Instant::now())),
             };
-            if let Some(request) = indexed {
+            // What an answer says that is lost, nobody was told; it is forgotten all the same.
+            if let (Some(request), false) = (indexed, turn.loses_the_answer()) {
                 self.desk.confirm(request);
             }
             told.insert(id.to_string(), indexed.is_some().into());

@@ -2,9 +2,10 @@
 //!
 //! <https://help.sumologic.com/docs/send-data/hosted-collectors/http-source/logs-metrics/>
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -52,7 +53,7 @@ impl Default for SumoLogicOptions {
 /// The stand-in; dropping it stops it.
 pub struct SumoLogic {
     destination: Destination,
-    code: String,
+    source: Arc<Source>,
 }
 
 impl Deref for SumoLogic {
@@ -69,16 +70,23 @@ impl SumoLogic {
     /// Where the port cannot be bound.
     pub async fn start(ledger: Arc<Ledger>, options: SumoLogicOptions) -> io::Result<Self> {
         let desk = Desk::new(&options.sink, ledger, options.seed);
-        let (port, code) = (options.port, options.code.clone());
+        let port = options.port;
         let server = ServerOptions { idle_timeout: Some(options.idle_timeout), ..ServerOptions::default() };
-        let destination = Destination::start(Source { desk, options }, port, server).await?;
-        Ok(Self { destination, code })
+        let source = Arc::new(Source { desk, options, seen: Mutex::default() });
+        let destination = Destination::start(Arc::clone(&source), port, server).await?;
+        Ok(Self { destination, source })
     }
 
     /// The whole URL to send to, secret included.
     #[must_use]
     pub fn source_url(&self) -> String {
-        format!("{}{PATH}{}", self.url, self.code)
+        format!("{}{PATH}{}", self.url, self.source.options.code)
+    }
+
+    /// The messages stored, by source category (empty where the request had none) and content coding.
+    #[must_use]
+    pub fn stored_by(&self) -> BTreeMap<(String, String), u64> {
+        self.source.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -87,6 +95,7 @@ const PATH: &str = "/receiver/v1/http/";
 struct Source {
     desk: Desk,
     options: SumoLogicOptions,
+    seen: Mutex<BTreeMap<(String, String), u64>>,
 }
 
 impl Protocol for Source {
@@ -151,6 +160,8 @@ impl Source {
             self.desk.count(|counts| counts.refused += 1);
             return problem(400, "bad request");
         }
+        let of = |name| request.header(name).unwrap_or_default().to_owned();
+        let key = (of("x-sumo-category"), of("content-encoding"));
         let partly = turn.failure == Failure::PartlyStored;
         let kept = if partly { lines.len().div_ceil(2) } else { lines.len() };
         for line in &lines[..kept] {
@@ -160,6 +171,9 @@ impl Source {
             }
             self.desk.store(number, &Additions::PLAIN.read(line));
         }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen.entry(key).or_default() += kept as u64;
+        drop(seen);
         if partly { problem(408, "request timeout") } else { Response::new(StatusCode::OK) }
     }
 }
@@ -226,6 +240,9 @@ mod tests {
         );
         assert!(bench.report().passes(), "{}", bench.report());
         assert_eq!(bench.report().stored, 3);
+        let key = |category: &str, coding: &str| (category.to_owned(), coding.to_owned());
+        let expected = [(key("", "deflate"), 1), (key("", "gzip"), 1), (key("aws/cloudtrail", ""), 1)];
+        assert_eq!(bench.sumo.stored_by(), BTreeMap::from(expected));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use crate::destinations::desk::status;
 use crate::http::Response;
 
 /// Code, HTTP status, text.
-const CODES: [(u16, u16, &str); 28] = [
+const CODES: [(u16, u16, &str); 29] = [
     (0, 200, "Success"),
     (1, 403, "Token disabled"),
     (2, 401, "Token is required"),
@@ -31,6 +31,7 @@ const CODES: [(u16, u16, &str); 28] = [
     (19, 503, "HEC is unhealthy, ack service unavailable"),
     (20, 503, "HEC is unhealthy, queues are full, ack service unavailable"),
     (21, 400, "Invalid token"),
+    (22, 400, "Token disabled"),
     (23, 503, "Server is shutting down"),
     (24, 200, "Queue is approaching capacity"),
     (25, 200, "Ack channel is approaching capacity"),

@@ -185,6 +185,57 @@ async fn an_acknowledgement_that_never_comes_explains_a_duplicate_and_one_that_c
 }
 
 #[tokio::test]
+async fn behind_a_load_balancer_only_the_indexer_that_was_sent_something_acknowledges_it() {
+    let bench = start(|options| {
+        options.use_ack = true;
+        options.balancer = Balancer::Sticky(3);
+    })
+    .await;
+    let sent = bench.post(EVENT, &[CHANNEL], envelope(0)).await;
+    assert!(sent.head.contains("set-cookie: indexer=0; Path=/; HttpOnly"), "{}", sent.head);
+    let poll = async |headers: &[(&str, &str)]| {
+        bench.post(ACK, &[&[CHANNEL], headers].concat(), r#"{"acks":[0]}"#).await.json()["acks"]["0"].clone()
+    };
+    assert_eq!(poll(&[]).await, false, "this one goes to the next");
+    assert_eq!(poll(&[("cookie", "indexer=2")]).await, false);
+    assert_eq!(poll(&[("cookie", "a=b; indexer=0")]).await, true);
+    assert!(
+        !bench
+            .post(EVENT, &[CHANNEL, ("cookie", "indexer=0")], envelope(1))
+            .await
+            .head
+            .contains("set-cookie")
+    );
+
+    let blind = start(|options| {
+        options.use_ack = true;
+        options.balancer = Balancer::Blind(2);
+    })
+    .await;
+    let ids =
+        [blind.post(EVENT, &[CHANNEL], envelope(0)).await, blind.post(EVENT, &[CHANNEL], envelope(1)).await];
+    assert!(
+        ids.iter().all(|got| got.json()["ackId"] == 0 && !got.head.contains("set-cookie")),
+        "each counts alone"
+    );
+}
+
+#[tokio::test]
+async fn an_error_may_come_without_a_number_to_ask_for() {
+    let bench = start(|options| {
+        options.use_ack = true;
+        options.ack_on_error = false;
+    })
+    .await;
+    bench.issue(2);
+    let got = bench.post(EVENT, &[CHANNEL], envelope(0) + r#"{"event":""}"#).await;
+    assert_eq!((got.status, got.json().get("ackId")), (400, None));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    bench.post(EVENT, &[CHANNEL], envelope(0) + &envelope(1)).await;
+    assert_eq!(bench.report().duplicates.get(&Cause::Unconfirmed).copied(), Some(1), "{}", bench.report());
+}
+
+#[tokio::test]
 async fn an_acknowledgement_takes_its_time() {
     let bench = start(|options| {
         options.use_ack = true;
@@ -198,9 +249,16 @@ async fn an_acknowledgement_takes_its_time() {
 #[tokio::test]
 async fn codes_on_demand_have_their_statuses_and_warnings_store() {
     let bench = start(|_| {}).await;
-    for (demanded, status, stored) in
-        [(8, 500, 0), (9, 503, 0), (26, 429, 0), (27, 429, 0), (28, 400, 0), (24, 200, 1)]
-    {
+    for (demanded, status, stored) in [
+        (8, 500, 0),
+        (9, 503, 0),
+        (21, 400, 0),
+        (22, 400, 0),
+        (26, 429, 0),
+        (27, 429, 0),
+        (28, 400, 0),
+        (24, 200, 1),
+    ] {
         bench.splunk.set_mode(Failure::Code(demanded));
         assert_eq!(code(&bench.post(EVENT, &[], envelope(0)).await), (status, u64::from(demanded)));
         assert_eq!(bench.splunk.counts().stored, stored, "code {demanded}");
