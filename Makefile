@@ -30,7 +30,7 @@ help:
 	@echo "make demo       the agent against stand-ins, in one process"
 	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
 	@echo "make test       the workspace's tests, then the real binary against moto"
-	@echo "make test-real  the real binary against ElasticMQ and OpenSearch"
+	@echo "make test-real  the real binary against ElasticMQ, OpenSearch, go-lumber's server, and through nginx"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make clean      removes what was built"
@@ -69,6 +69,8 @@ test: $(VENV)/.ready $(PROMTOOL)
 	$(PYTHON) -m unittest discover --start-directory tests/python --pattern '*_test.py'
 	$(PYTHON) tests/python/check_configs.py --binary $(BINARY)
 	$(PYTHON) tests/python/moto_lane.py --binary $(BINARY) --promtool $(PROMTOOL)
+	cargo build --locked --bin testkit
+	$(PYTHON) tests/python/pylogbeat_client.py --testkit $(TARGET)/debug/testkit
 
 test-real: $(VENV)/.ready
 	cargo build --locked --bin trailship

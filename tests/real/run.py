@@ -11,10 +11,17 @@ from pathlib import Path
 import servers
 
 import elasticmq
+import go_lumber
 import lane
+import nginx
 import opensearch
 
-LANES = {"ElasticMQ 1.6.11": elasticmq.run, "OpenSearch 2.19.3": opensearch.run}
+LANES = {
+    "ElasticMQ 1.6.11": elasticmq.run,
+    "OpenSearch 2.19.3": opensearch.run,
+    "go-lumber 0.1.0": go_lumber.run,
+    "nginx": nginx.run,
+}
 
 
 def main() -> int:
