@@ -71,6 +71,7 @@ test: $(VENV)/.ready $(PROMTOOL)
 	$(PYTHON) tests/python/check_configs.py --binary $(BINARY)
 	$(PYTHON) tests/python/moto_lane.py --binary $(BINARY) --promtool $(PROMTOOL)
 	$(PYTHON) tests/python/opensearch_client.py --testkit $(TARGET)/debug/testkit
+	$(PYTHON) tests/python/pylogbeat_client.py --testkit $(TARGET)/debug/testkit
 
 test-real: $(VENV)/.ready
 	cargo build --locked --bin trailship

@@ -11,7 +11,9 @@ from pathlib import Path
 import servers
 
 import elasticmq
+import go_lumber
 import lane
+import nginx
 import opensearch
 import victorialogs
 import splunk_logging
@@ -21,6 +23,8 @@ LANES = {
     "OpenSearch 2.19.3": opensearch.run,
     "VictoriaLogs 1.52.1": victorialogs.run,
     "splunk-logging 0.11.1": splunk_logging.run,
+    "go-lumber 0.1.0": go_lumber.run,
+    "nginx": nginx.run,
 }
 
 

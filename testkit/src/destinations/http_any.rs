@@ -142,7 +142,8 @@ impl Receiver {
     }
 
     fn take(&self, request: &Request, turn: &Turn, number: u64) -> Response {
-        let Ok(body) = request.decoded_body(self.options.body_bytes_max) else {
+        let max = self.options.body_bytes_max;
+        let Some(body) = request.decoded_body(max).ok().filter(|body| body.len() <= max) else {
             return said(413, "too large");
         };
         self.desk.count(|counts| counts.decoded_bytes += body.len() as u64);

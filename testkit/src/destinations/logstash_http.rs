@@ -113,7 +113,10 @@ impl Input {
                 Some(_) => {}
             }
         }
-        let Ok(body) = request.decoded_body(self.options.body_bytes_max) else { return empty(413) };
+        let max = self.options.body_bytes_max;
+        let Some(body) = request.decoded_body(max).ok().filter(|body| body.len() <= max) else {
+            return empty(413);
+        };
         self.desk.count(|counts| counts.decoded_bytes += body.len() as u64);
         let media = request.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
         // With any other type the body is one event, as it stands; so is one that is no JSON, with a tag.

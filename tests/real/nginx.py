@@ -1,0 +1,257 @@
+"""The real binary with nginx between it and its destinations: TLS with a private authority, 413 and 502 in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import servers
+
+import lane
+import private_ca
+
+PACKAGE = "nginx"
+BODY_BYTES_MAX = 48 * 1024
+"""nginx answers 413 above this: much less than a batch."""
+
+
+def fetch(tools: Path) -> str:
+    """The path of an nginx: the system's, else Debian's package, unpacked without being installed."""
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is not None:
+        return found
+    home = tools / "nginx"
+    binary = home / "usr" / "sbin" / "nginx"
+    if not binary.exists():
+        if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+            raise servers.CannotBeHad("needs nginx, and there is no apt-get to fetch it")
+        home.mkdir(parents=True, exist_ok=True)
+        script = f"(apt-get download -q {PACKAGE} || (apt-get update -q && apt-get download -q {PACKAGE})) && dpkg -x *.deb ."
+        run = subprocess.run(["bash", "-c", script], cwd=home, capture_output=True, text=True, timeout=600)
+        if run.returncode != 0:
+            raise servers.CannotBeHad(f"Debian's package {PACKAGE}: {run.stderr[-300:]}")
+    if subprocess.run([binary, "-v"], capture_output=True).returncode != 0:
+        raise servers.CannotBeHad("the unpacked nginx does not run here")
+    return str(binary)
+
+
+@dataclass
+class Upstream:
+    """The receiver behind nginx, which can be killed and started again with what it has on the disk."""
+
+    folder: Path
+    port: int = field(default_factory=lane.free_port)
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        script = Path(__file__).resolve().parent / "receiver.py"
+        with (self.folder / "receiver.log").open("ab") as log:
+            command = [sys.executable, script, "--port", str(self.port), "--folder", self.folder]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        lane.wait_until("the receiver", 20, lambda: lane.answers(f"http://127.0.0.1:{self.port}/"))
+
+    def kill(self) -> None:
+        """SIGKILL: nginx answers 502 from now on."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def events(self, name: str) -> list[dict]:
+        """What was stored for a sink."""
+        path = self.folder / f"{name}.ndjson"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [json.loads(line, parse_float=str) for line in lines]
+
+
+CONFIG = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        client_max_body_size {limit};
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream};
+            proxy_next_upstream off;
+        }}
+    }}
+}}
+"""
+
+
+@dataclass
+class Bench:
+    """nginx, what is behind it, and what is sent."""
+
+    binary: Path
+    folder: Path
+    port: int
+    upstream: Upstream
+    pki: private_ca.Pki
+    issued: dict[str, dict]
+
+    def config(self, name: str, sink: str) -> Path:
+        """A configuration with one sink."""
+        path = self.folder / f"{name}.toml"
+        path.write_text(
+            f"""
+[agent]
+state_dir = "{self.folder}/state-{name}"
+
+[sinks.{name}]
+{sink}
+tls = {{ ca_file = "{self.pki.ca}" }}
+retry = {{ initial = "50ms", max = "500ms" }}
+batch = {{ max_age = "100ms" }}
+
+[dead_letter]
+type = "file"
+path = "{self.folder}/{name}-dead-letters.ndjson"
+durable = true
+"""
+        )
+        return path
+
+    def statuses(self) -> list[int]:
+        """What nginx has answered so far."""
+        lines = (self.folder / "access.log").read_text().splitlines()
+        return [int(line.split('" ')[1].split()[0]) for line in lines]
+
+    def check(self, name: str, record: Callable[[dict], dict]) -> None:
+        """Raises unless everything arrived as it was issued, and nothing was dead-lettered."""
+        found: dict[str, dict] = {}
+        for event in map(record, self.upstream.events(name)):
+            found[event["eventID"]] = event
+        if found != self.issued:
+            lost = self.issued.keys() - found.keys()
+            changed = [key for key in found if self.issued.get(key) != found[key]]
+            raise lane.LaneFailed(f"lost {len(lost)} {sorted(lost)[:2]}, invented or changed {changed[:2]}")
+        letters = self.folder / f"{name}-dead-letters.ndjson"
+        if letters.exists() and letters.read_bytes():
+            raise lane.LaneFailed(f"dead-lettered: {letters.read_text()[:300]}")
+
+    def ship(self, name: str, sink: str, record: Callable[[dict], dict]) -> None:
+        """Ships everything; in the middle the receiver is killed, and comes back."""
+        config, before = self.config(name, sink), len(self.statuses())
+        command = [self.binary, "ship", self.folder / "files", "--config", config]
+        ship = subprocess.Popen(
+            command, env=lane.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            third = len(self.issued) // 3
+            arrived = lambda: ship.poll() is not None or len(self.upstream.events(name)) >= third  # noqa: E731
+            lane.wait_until("a third has arrived", 60, arrived, every=0.01)
+            if ship.poll() is not None:
+                raise lane.LaneFailed(f"it ended too soon: {ship.communicate()[0][-600:]}")
+            self.upstream.kill()
+            lane.wait_until("502", 30, lambda: 502 in self.statuses()[before:], every=0.05)
+            time.sleep(0.5)
+            self.upstream.start()
+            output, _ = ship.communicate(timeout=180)
+        finally:
+            if ship.poll() is None:
+                ship.kill()
+                ship.wait()
+        if ship.returncode != 0:
+            raise lane.LaneFailed(f"`ship` ended with exit code {ship.returncode}: {output[-600:]}")
+        self.check(name, record)
+        statuses = self.statuses()[before:]
+        refused = [at for at, status in enumerate(statuses) if status == 413]
+        stored = [at for at, status in enumerate(statuses) if status == 200]
+        if not refused:
+            raise lane.LaneFailed("nginx never answered 413: the batches were to be too large at first")
+        # Each of four requests under way may find the limit anew, a few halves long; after that it is known.
+        if len(refused) > 30 or len(stored) < 3 * len(refused):
+            raise lane.LaneFailed(f"the limit was not learnt: {len(refused)} times 413, {len(stored)} times 200")
+
+
+def lines_by_http(bench: Bench) -> None:
+    """The sink `http`."""
+    sink = f'type = "http"\nurl = "https://127.0.0.1:{bench.port}/in"\ncompression = "none"'
+    bench.ship("http", sink, lambda event: {key: value for key, value in event.items() if key != "trailship"})
+
+
+def events_by_hec(bench: Bench) -> None:
+    """The sink `splunk_hec`."""
+    sink = f'type = "splunk_hec"\nendpoints = ["https://127.0.0.1:{bench.port}"]\ntoken = "an-example"\nack = false\ncompression = "none"'
+    bench.ship("splunk", sink, lambda event: event["event"])
+
+
+def a_stranger_is_not_spoken_to(bench: Bench) -> None:
+    """Without the private authority nothing is sent."""
+    before = len(bench.statuses())
+    config = bench.config("stranger", f'type = "http"\nurl = "https://127.0.0.1:{bench.port}/in"')
+    config.write_text(config.read_text().replace(f'tls = {{ ca_file = "{bench.pki.ca}" }}', ""))
+    command = [bench.binary, "check", "--config", config]
+    run = subprocess.run(command, env=lane.environment(), capture_output=True, text=True, timeout=60)
+    if run.returncode == 0 or "tls" not in run.stdout.lower():
+        raise lane.LaneFailed(f"`check` did not notice: {run.stdout[-300:]}")
+    if len(bench.statuses()) != before:
+        raise lane.LaneFailed("a request was sent all the same")
+
+
+CASES: list[Callable[[Bench], None]] = [lines_by_http, events_by_hec, a_stranger_is_not_spoken_to]
+
+
+@contextlib.contextmanager
+def running(nginx: str, binary: Path, folder: Path) -> Iterator[Bench]:
+    """nginx with its receiver, until the block ends."""
+    upstream, port, pki = Upstream(folder), lane.free_port(), private_ca.make(folder / "pki")
+    values = {"folder": folder, "port": port, "certificate": pki.certificate, "key": pki.key, "limit": BODY_BYTES_MAX}
+    (folder / "nginx.conf").write_text(CONFIG.format(**values, upstream=upstream.port))
+    files = lane.sample(binary, folder / "files", files=60, events=100, seed=31)
+    records = [json.loads(record, parse_float=str) for file in files for record in file.records]
+    issued = {record["eventID"]: record for record in records}
+    if len(issued) != len(records):
+        raise lane.LaneFailed("the sample has events without an id of their own")
+    with (folder / "nginx.log").open("wb") as log:
+        command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        upstream.start()
+        lane.wait_until("nginx", 20, lambda: server.poll() is not None or (folder / "nginx.pid").exists())
+        if server.poll() is not None:
+            raise lane.LaneFailed(f"nginx ended: {(folder / 'nginx.log').read_text()[-300:]}")
+        (folder / "access.log").touch()
+        yield Bench(binary, folder, port, upstream, pki, issued)
+    finally:
+        server.terminate()
+        server.wait(20)
+        if upstream.process is not None and upstream.process.poll() is None:
+            upstream.kill()
+
+
+def run(binary: Path, tools: Path, folder: Path, _more: Path | None) -> list[tuple[str, str | None]]:
+    """Each case's name, and what failed in it."""
+    nginx = fetch(tools)
+    # Its worker runs as somebody else where it is started by root.
+    folder.chmod(0o755)
+    results: list[tuple[str, str | None]] = []
+    with running(nginx, binary, folder) as bench:
+        for case in CASES:
+            try:
+                case(bench)
+                results.append((case.__name__, None))
+            except lane.LaneFailed as error:
+                results.append((case.__name__, str(error)))
+    return results
