@@ -13,10 +13,13 @@ use crate::{
     Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
 };
 
+pub mod alert_logic;
 pub mod elasticsearch;
 pub mod loggly;
+mod size;
 pub mod splunk_hec;
 pub mod sumo_logic;
+pub mod syslog;
 
 /// A destination's own settings: what is left of its table once the common keys are taken out.
 pub trait Destination: DeserializeOwned {
@@ -63,10 +66,12 @@ macro_rules! registry {
 
 // One line for each destination.
 registry! {
+    "alert_logic" => alert_logic::Settings,
     "elasticsearch" => elasticsearch::Settings,
     "loggly" => loggly::Settings,
     "splunk_hec" => splunk_hec::Settings,
     "sumo_logic" => sumo_logic::Settings,
+    "syslog" => syslog::Settings,
 }
 
 fn from_settings<'de, S: Destination, D: Deserializer<'de>>(
@@ -412,7 +417,6 @@ impl Endpoint {
     }
 
     /// Reads `tls://host:port` or `tcp://host:port`; the port may be left out.
-    #[allow(dead_code, reason = "the first destination with a connection of its own uses it")]
     pub(crate) fn parse_stream(key: &str, text: &str, port: u16) -> Result<StreamEndpoint, Invalid> {
         let wrong = |what: &str| Invalid::new(key, format!("{what}, such as tls://host.example:{port}"));
         let uri: Uri = text.parse().map_err(|_| wrong("not an address: write one"))?;

@@ -64,13 +64,25 @@ pub fn splice<'a>(body: &mut Body<'a>, event: &'a Event, members: &[u8], shared:
         return;
     }
     body.slice(event.chunk(), range.start..range.end - 1);
-    let inside = event.bytes().get(1..event.bytes().len() - 1).unwrap_or_default();
-    if inside.iter().any(|byte| !byte.is_ascii_whitespace()) {
+    if has_members(event) {
         body.owned(b",");
     }
     body.owned(members);
     body.shared(shared);
     body.owned(b"}");
+}
+
+/// Exactly what [`splice`] adds where members and what is shared have `added` bytes together.
+#[must_use]
+pub fn spliced_len(event: &Event, added: usize) -> usize {
+    let len = event.range().len();
+    if added == 0 || len < 2 { len } else { len + added + usize::from(has_members(event)) }
+}
+
+/// Whether a member stands between the braces of an event.
+fn has_members(event: &Event) -> bool {
+    let inside = event.bytes().get(1..event.bytes().len().saturating_sub(1)).unwrap_or_default();
+    inside.iter().any(|byte| !byte.is_ascii_whitespace())
 }
 
 /// Where an event came from, as Splunk's `source`: `s3://bucket/key`, `file:path`, or an inline event's key.
@@ -142,6 +154,7 @@ mod tests {
         let event = Sample::new(record).event();
         let mut body = Body::new();
         splice(&mut body, &event, members.as_bytes(), b"");
+        assert_eq!(body.len(), spliced_len(&event, members.len()));
         String::from_utf8(body.flatten()).unwrap()
     }
 
