@@ -13,6 +13,7 @@ mod mode;
 mod serve;
 mod splunk_hec;
 mod sumo_logic;
+mod syslog;
 
 pub use desk::Counts;
 pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour};
@@ -22,6 +23,7 @@ pub use mode::{Failure, Mode};
 pub use serve::{Destinations, serve};
 pub use splunk_hec::{SplunkHec, SplunkHecOptions};
 pub use sumo_logic::{SumoLogic, SumoLogicOptions};
+pub use syslog::{Syslog, SyslogFraming, SyslogLimit, SyslogMode, SyslogOptions};
 
 #[cfg(test)]
 pub(crate) mod client;
