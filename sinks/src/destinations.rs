@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod alert_logic;
+pub mod alert_logic_ingest;
 pub mod elasticsearch;
 pub mod loggly;
 mod size;
@@ -67,6 +68,7 @@ macro_rules! registry {
 // One line for each destination.
 registry! {
     "alert_logic" => alert_logic::Settings,
+    "alert_logic_ingest" => alert_logic_ingest::Settings,
     "elasticsearch" => elasticsearch::Settings,
     "loggly" => loggly::Settings,
     "splunk_hec" => splunk_hec::Settings,

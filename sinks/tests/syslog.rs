@@ -199,19 +199,19 @@ async fn an_event_is_delivered_when_its_connection_has_lived_on_for_five_seconds
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_is_delivered_when_a_mebibyte_was_written_after_it() {
+async fn an_event_is_delivered_when_more_was_written_after_it_than_buffers_hold() {
     let bench = Bench::start(serde_json::json!({}));
-    bench.offer(300, 7000);
+    bench.offer(4000, 7000);
     let (_, mut stream) = bench.receivers.accept().await;
     let begun = tokio::time::Instant::now();
-    messages(&mut stream, 300).await;
+    messages(&mut stream, 4000).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(begun.elapsed() < Duration::from_secs(1));
-    // 2.1 MB were written; a mebibyte and the batches that reach into it are still in the window.
+    // 28.6 MB were written; 16 MiB, and the batches that reach into them, are still in the window.
     let delivered = bench.delivered();
-    assert!((120..=160).contains(&delivered), "{delivered}");
+    assert!((1600..=1700).contains(&delivered), "{delivered}");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(bench.delivered(), 300);
+    assert_eq!(bench.delivered(), 4000);
 }
 
 #[tokio::test(start_paused = true)]

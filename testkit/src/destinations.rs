@@ -5,6 +5,7 @@
 //! `GET /_testkit/counts`, `GET` and `PUT /_testkit/mode`, `GET /_testkit/evidence` (NDJSON for
 //! [`Ledger::read_evidence`](crate::ledger::Ledger::read_evidence)).
 
+mod alert_logic;
 mod desk;
 mod elasticsearch;
 mod front;
@@ -15,6 +16,7 @@ mod splunk_hec;
 mod sumo_logic;
 mod syslog;
 
+pub use alert_logic::{AlertLogic, AlertLogicOptions};
 pub use desk::Counts;
 pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour};
 pub use front::Destination;

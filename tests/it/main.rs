@@ -17,3 +17,4 @@ mod odd_inputs;
 mod secrets;
 mod shutdown;
 mod splunk;
+mod syslog;

@@ -13,8 +13,14 @@ import servers
 import elasticmq
 import lane
 import opensearch
+import syslog_lane
 
-LANES = {"ElasticMQ 1.6.11": elasticmq.run, "OpenSearch 2.19.3": opensearch.run}
+LANES = {
+    "ElasticMQ 1.6.11": elasticmq.run,
+    "OpenSearch 2.19.3": opensearch.run,
+    "rsyslog": syslog_lane.rsyslog,
+    "syslog-ng": syslog_lane.syslog_ng,
+}
 
 
 def main() -> int:

@@ -97,7 +97,7 @@ pub(super) fn message_bytes() -> Size {
 
 impl Destination for Settings {
     const DEFAULTS: Defaults = Defaults {
-        // Well below the window, so that what comes after a batch lets it leave.
+        // What a slow receiver takes within one timeout, and is sent again for each connection that ends.
         batch_bytes: 256 << 10,
         batch_bytes_limit: 16 << 20,
         batch_events: 1000,

@@ -31,6 +31,9 @@ fn minimal(type_name: &str) -> Value {
         "alert_logic" | "syslog" => {
             json!({ "endpoints": ["tls://siem.example"], "accept_unacknowledged": true })
         }
+        "alert_logic_ingest" => json!({
+            "access_key_id": "key", "secret_key": "hunter2-secret", "source_id": "s", "host_id": "h", "message_type": "json/x",
+        }),
         "sumo_logic" => json!({ "url": "https://in.example/receiver/v1/http/hunter2-secret" }),
         _ => panic!("add the settings of {type_name} here"),
     }

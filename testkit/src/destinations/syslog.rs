@@ -80,7 +80,7 @@ impl Default for SyslogOptions {
 pub struct SyslogMode {
     /// A connection is reset after so many messages.
     pub reset_after: Option<u64>,
-    /// What it had received within its last five seconds and last mebibyte is then gone: it was in memory only.
+    /// What it had received within its last five seconds and last 16 MiB is then gone: it was in memory only.
     pub forgets: bool,
     /// So many connections are reset before it is healthy again. `None` is for ever.
     pub resets: Option<u64>,

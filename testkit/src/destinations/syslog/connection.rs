@@ -14,7 +14,7 @@ use crate::ledger::{Additions, Answer, Entry};
 
 /// What a sender must count as in doubt when the connection ends: messages so young, or followed by so few bytes.
 const WINDOW_AGE: Duration = Duration::from_secs(5);
-const WINDOW_BYTES: u64 = 1 << 20;
+const WINDOW_BYTES: u64 = 16 << 20;
 
 /// A frame whose length is longer than this is not read.
 const FRAME_BYTES_MAX: usize = 64 << 20;
