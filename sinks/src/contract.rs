@@ -50,10 +50,12 @@ pub trait Sink: Send + Sync {
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement;
 
     /// Asks which of `tokens`, all of one channel, are stored by now, in their order. Only called after
-    /// [`Verdict::Pending`].
+    /// [`Verdict::Pending`]. May wait until there is something to say.
     ///
     /// # Errors
     /// If there was no answer that can be understood, or the protocol has no such question; all are asked again.
+    /// With the code `unconfirmed`, that none of them ever will be, as their channel is gone: their events are sent
+    /// again at once.
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
         let _ = tokens;
         Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"))

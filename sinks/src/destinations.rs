@@ -13,6 +13,8 @@ use crate::{
     Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
 };
 
+pub mod alert_logic;
+pub mod alert_logic_ingest;
 mod credentials;
 pub mod elasticsearch;
 mod failover;
@@ -20,8 +22,10 @@ pub mod http;
 pub mod loggly;
 pub mod logstash;
 pub mod logstash_http;
+mod size;
 pub mod splunk_hec;
 pub mod sumo_logic;
+pub mod syslog;
 mod template;
 
 /// A destination's own settings: what is left of its table once the common keys are taken out.
@@ -81,6 +85,8 @@ macro_rules! registry {
 
 // One line for each destination.
 registry! {
+    "alert_logic" => alert_logic::Settings,
+    "alert_logic_ingest" => alert_logic_ingest::Settings,
     "elasticsearch" => elasticsearch::Settings,
     "http" => http::Settings,
     "loggly" => loggly::Settings,
@@ -88,6 +94,7 @@ registry! {
     "logstash_http" => logstash_http::Settings,
     "splunk_hec" => splunk_hec::Settings,
     "sumo_logic" => sumo_logic::Settings,
+    "syslog" => syslog::Settings,
 }
 
 fn from_settings<'de, S: Destination, D: Deserializer<'de>>(

@@ -5,6 +5,7 @@
 //! `GET /_testkit/counts`, `GET` and `PUT /_testkit/mode`, `GET /_testkit/evidence` (NDJSON for
 //! [`Ledger::read_evidence`](crate::ledger::Ledger::read_evidence)).
 
+mod alert_logic;
 mod desk;
 mod elasticsearch;
 mod front;
@@ -16,7 +17,9 @@ mod mode;
 mod serve;
 mod splunk_hec;
 mod sumo_logic;
+mod syslog;
 
+pub use alert_logic::{AlertLogic, AlertLogicOptions};
 pub use desk::Counts;
 pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour, Signer};
 pub use front::Destination;
@@ -28,6 +31,7 @@ pub use mode::{Failure, Mode};
 pub use serve::{Destinations, serve};
 pub use splunk_hec::{Balancer, SplunkHec, SplunkHecOptions};
 pub use sumo_logic::{SumoLogic, SumoLogicOptions};
+pub use syslog::{Syslog, SyslogFraming, SyslogLimit, SyslogMode, SyslogOptions};
 
 #[cfg(test)]
 pub(crate) mod client;

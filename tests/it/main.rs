@@ -19,3 +19,4 @@ mod odd_inputs;
 mod secrets;
 mod shutdown;
 mod splunk;
+mod syslog;

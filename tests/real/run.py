@@ -17,6 +17,7 @@ import nginx
 import opensearch
 import victorialogs
 import splunk_logging
+import syslog_lane
 
 LANES = {
     "ElasticMQ 1.6.11": elasticmq.run,
@@ -25,6 +26,8 @@ LANES = {
     "splunk-logging 0.11.1": splunk_logging.run,
     "go-lumber 0.1.0": go_lumber.run,
     "nginx": nginx.run,
+    "rsyslog": syslog_lane.rsyslog,
+    "syslog-ng": syslog_lane.syslog_ng,
 }
 
 

@@ -72,6 +72,31 @@ def fetch_opensearch(tools: Path) -> Path:
     return archive
 
 
+def debian(tools: Path, name: str, packages: tuple[str, ...]) -> Path:
+    """The folder where packages of Debian's are unpacked, not installed: needs no rights, and disturbs nothing."""
+    home = tools / f"debian-{name}"
+    if (home / "ready").exists():
+        return home
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise CannotBeHad("needs Debian's apt-get and dpkg-deb")
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "packages").mkdir(parents=True)
+    download = ["apt-get", "download", "-q", *packages]
+    run = subprocess.run(download, cwd=home / "packages", capture_output=True, text=True, timeout=300)
+    if run.returncode != 0 and os.geteuid() == 0:
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, timeout=300)
+        run = subprocess.run(download, cwd=home / "packages", capture_output=True, text=True, timeout=300)
+    if run.returncode != 0:
+        lines = [line.strip() for line in run.stderr.splitlines() if line.startswith("E:")]
+        raise CannotBeHad(f"apt-get: {(lines or ['no word of why'])[0][:300]}")
+    for package in sorted((home / "packages").glob("*.deb")):
+        unpacked = subprocess.run(["dpkg-deb", "-x", package, home], capture_output=True, text=True, timeout=60)
+        if unpacked.returncode != 0:
+            raise CannotBeHad(f"dpkg-deb: {unpacked.stderr.strip()[:300]}")
+    (home / "ready").touch()
+    return home
+
+
 @contextlib.contextmanager
 def elasticmq(tools: Path, folder: Path) -> Iterator[str]:
     """A running ElasticMQ; its address."""

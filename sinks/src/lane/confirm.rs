@@ -14,7 +14,7 @@ use crate::settle::{Outcome, Owed};
 use crate::{Reason, ReasonCode, Token};
 
 pub(crate) use channels::Confirmations;
-use channels::{Next, Question};
+use channels::{Fate, Next, Question};
 
 /// Accepted events, each with what stands for its request among the confirmations.
 type Waiting = Vec<(Item, u64)>;
@@ -32,11 +32,12 @@ impl Courier {
     pub(crate) async fn confirm(&self, mut waiting: Waiting, timeout: Duration) -> Vec<Item> {
         let began = self.clock.monotonic();
         let mut news = self.confirmations.news();
+        let mut lost = Vec::new();
         loop {
             news.mark_unchanged();
-            waiting = self.settle_confirmed(waiting);
+            waiting = self.settle_confirmed(waiting, &mut lost);
             if waiting.is_empty() {
-                return Vec::new();
+                return lost;
             }
             let now = self.clock.monotonic();
             let mut tickets: Vec<u64> = waiting.iter().map(|&(_, ticket)| ticket).collect();
@@ -48,10 +49,11 @@ impl Courier {
                 if let Next::Ask(question) = self.confirmations.next(&tickets, now) {
                     self.ask(question).await;
                 }
-                return Vec::new();
+                return lost;
             }
             if now >= began + timeout {
-                return self.give_up(waiting, &tickets, began);
+                lost.extend(self.give_up(waiting, &tickets, began));
+                return lost;
             }
             match self.confirmations.next(&tickets, now) {
                 Next::Ask(question) => self.ask(question).await,
@@ -70,14 +72,18 @@ impl Courier {
         }
     }
 
-    fn settle_confirmed(&self, waiting: Waiting) -> Waiting {
-        let stored = self.confirmations.collect(waiting.iter().map(|&(_, ticket)| ticket));
-        if stored.is_empty() {
+    /// Settles what is confirmed and takes out what never will be; the rest waits on.
+    fn settle_confirmed(&self, waiting: Waiting, lost: &mut Vec<Item>) -> Waiting {
+        let told = self.confirmations.collect(waiting.iter().map(|&(_, ticket)| ticket));
+        if told.is_empty() {
             return waiting;
         }
-        let (confirmed, open): (Waiting, Waiting) =
-            waiting.into_iter().partition(|(_, ticket)| stored.contains(ticket));
+        let (told_of, open): (Waiting, Waiting) =
+            waiting.into_iter().partition(|(_, ticket)| told.contains_key(ticket));
+        let (gone, confirmed): (Waiting, Waiting) =
+            told_of.into_iter().partition(|(_, ticket)| told.get(ticket) == Some(&Fate::Gone));
         self.settle_accepted_ones(confirmed);
+        lost.extend(gone.into_iter().map(|(item, _)| item));
         open
     }
 
@@ -112,6 +118,9 @@ impl Courier {
         };
         if let Err(why) = &answer {
             self.observer.failure(why, 0);
+            if why.code == ReasonCode::Unconfirmed {
+                return question.gone();
+            }
         }
         let stored = answer.unwrap_or_default();
         if question.answered(&stored, self.clock.monotonic(), &*self.random) {

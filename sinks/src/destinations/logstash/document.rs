@@ -40,6 +40,6 @@ pub(crate) fn write<'a>(
     encode::write_string(members, &event.document_id());
     members.push(b'}');
     let shared = common.trailship(members, event);
-    before(body, encode::spliced_len(event, members, shared));
+    before(body, encode::spliced_len(event, members.len() + shared.len()));
     encode::splice(body, event, members, shared);
 }

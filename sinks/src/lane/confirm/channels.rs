@@ -29,11 +29,22 @@ pub(crate) struct Confirmations {
 #[derive(Default)]
 struct State {
     channels: BTreeMap<String, Channel>,
-    /// Requests somebody waits for; true once confirmed.
-    awaited: BTreeMap<u64, bool>,
+    /// Requests somebody waits for.
+    awaited: BTreeMap<u64, Fate>,
     next_ticket: u64,
     silence: Silence,
     is_ignored: bool,
+}
+
+/// What is known of a request somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing yet.
+    Open,
+    /// It is stored.
+    Confirmed,
+    /// It never will be confirmed: its channel is gone.
+    Gone,
 }
 
 /// How long no confirmation has come.
@@ -98,15 +109,16 @@ impl Confirmations {
         self.news.subscribe()
     }
 
-    /// Those of `tickets` that are confirmed. They are told once.
-    pub(super) fn collect(&self, tickets: impl Iterator<Item = u64>) -> BTreeSet<u64> {
+    /// Those of `tickets` whose fate is known. They are told once.
+    pub(super) fn collect(&self, tickets: impl Iterator<Item = u64>) -> BTreeMap<u64, Fate> {
         let mut state = self.lock();
-        let stored: BTreeSet<u64> =
-            tickets.filter(|ticket| state.awaited.get(ticket) == Some(&true)).collect();
-        for ticket in &stored {
+        let known =
+            |ticket| Some((ticket, *state.awaited.get(&ticket)?)).filter(|(_, fate)| *fate != Fate::Open);
+        let told: BTreeMap<u64, Fate> = tickets.filter_map(known).collect();
+        for ticket in told.keys() {
             state.awaited.remove(ticket);
         }
-        stored
+        told
     }
 
     /// Nobody waits for these any more, but they are still asked for.
@@ -192,7 +204,7 @@ impl State {
     fn add(&mut self, token: &Token, now: Duration, random: &dyn Random) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.awaited.insert(ticket, false);
+        self.awaited.insert(ticket, Fate::Open);
         let channel = self.channels.entry(token.channel.clone()).or_insert_with(|| Channel::new(now));
         if !channel.open.is_empty() && token.id <= channel.last {
             // The destination counts anew: it has forgotten the requests before, and what it says of a number is
@@ -230,6 +242,21 @@ impl Question<'_> {
         &self.tokens
     }
 
+    /// The channel is gone: none of what was asked for will ever be confirmed.
+    pub(super) fn gone(self) {
+        let mut state = self.confirmations.lock();
+        let state_ref = &mut *state;
+        let Some(channel) = state_ref.channels.get_mut(&self.channel) else { return };
+        for (token, ticket) in self.tokens.iter().zip(&self.tickets) {
+            if channel.open.get(&token.id) == Some(ticket) {
+                channel.open.remove(&token.id);
+            }
+            if let Some(fate) = state_ref.awaited.get_mut(ticket) {
+                *fate = Fate::Gone;
+            }
+        }
+    }
+
     /// Takes the answer, none if it could not be understood; true if confirmations come again that were ignored.
     pub(super) fn answered(self, stored: &[bool], now: Duration, random: &dyn Random) -> bool {
         let mut state = self.confirmations.lock();
@@ -244,8 +271,8 @@ impl Question<'_> {
             }
             channel.open.remove(&token.id);
             any = true;
-            if let Some(confirmed) = state_ref.awaited.get_mut(ticket) {
-                *confirmed = true;
+            if let Some(fate) = state_ref.awaited.get_mut(ticket) {
+                *fate = Fate::Confirmed;
             }
         }
         channel.ask_at = now + channel.delays.next(None, random);
