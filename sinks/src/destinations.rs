@@ -10,11 +10,13 @@ use serde::de::{DeserializeOwned, Deserializer};
 
 use crate::ports::{Address, Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
 use crate::{
-    Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
+    Answer, Compression, Event, Head, HttpSink, Judgement, ObjectSink, Reason, ReasonCode, Redactor, Sink, encode,
 };
 
 pub mod elasticsearch;
 pub mod loggly;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub mod splunk_hec;
 pub mod sumo_logic;
 
@@ -31,15 +33,15 @@ pub trait Destination: DeserializeOwned {
 }
 
 macro_rules! registry {
-    ($($name:literal => $settings:ty,)*) => {
+    ($($(#[$meta:meta])* $name:literal => $settings:ty,)*) => {
         /// The values of `type` that [`build`] knows.
-        pub const TYPES: &[&str] = &[$($name),*];
+        pub const TYPES: &[&str] = &[$($(#[$meta])* $name),*];
 
         /// The defaults of a type; `None` if it is not in [`TYPES`].
         #[must_use]
         pub fn defaults(type_name: &str) -> Option<Defaults> {
             match type_name {
-                $($name => Some(<$settings>::DEFAULTS),)*
+                $($(#[$meta])* $name => Some(<$settings>::DEFAULTS),)*
                 _ => None,
             }
         }
@@ -54,7 +56,7 @@ macro_rules! registry {
             common: &CommonSettings,
         ) -> Result<Built, BuildError<D::Error>> {
             match type_name {
-                $($name => from_settings::<$settings, D>(settings, common),)*
+                $($(#[$meta])* $name => from_settings::<$settings, D>(settings, common),)*
                 _ => Err(BuildError::UnknownType),
             }
         }
@@ -65,6 +67,8 @@ macro_rules! registry {
 registry! {
     "elasticsearch" => elasticsearch::Settings,
     "loggly" => loggly::Settings,
+    #[cfg(feature = "parquet")]
+    "parquet" => parquet::Settings,
     "splunk_hec" => splunk_hec::Settings,
     "sumo_logic" => sumo_logic::Settings,
 }
@@ -222,7 +226,12 @@ pub enum Carrier {
     Http(Arc<dyn HttpSink>),
     /// By a protocol of its own; the sink is made once there are ports.
     Own(Assemble),
+    /// In whole objects, each of events of one log file; the sink is made once there are ports.
+    Objects(AssembleObjects),
 }
+
+/// Makes a sink that stores objects.
+pub type AssembleObjects = Box<dyn FnOnce(&SinkPorts) -> Result<Arc<dyn ObjectSink>, Reason> + Send>;
 
 /// Makes a sink with a protocol of its own.
 pub type Assemble = Box<dyn FnOnce(&SinkPorts) -> Result<Arc<dyn Sink>, Reason> + Send>;
@@ -282,7 +291,7 @@ impl Built {
     pub fn http_sink(&self) -> Option<Arc<dyn HttpSink>> {
         match &self.carrier {
             Carrier::Http(sink) => Some(Arc::clone(sink)),
-            Carrier::Own(_) => None,
+            Carrier::Own(_) | Carrier::Objects(_) => None,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use cloudtrail::Timestamp;
+
 use crate::health::LaneState;
-use crate::{Event, Reason};
+use crate::{Event, Reason, Via};
 
 /// Receives what a lane observes; all methods default to nothing.
 pub trait LaneObserver: Send + Sync {
@@ -18,6 +20,10 @@ pub trait LaneObserver: Send + Sync {
     /// The destination took these events.
     fn delivered(&self, events: &mut dyn Iterator<Item = &Event>) {
         let _ = events;
+    }
+    /// An object was stored; its events came here by `via`, and happened at `times`.
+    fn stored(&self, via: Via, times: &[Timestamp]) {
+        let _ = (via, times);
     }
     /// The lane's state has changed.
     fn state(&self, state: &LaneState) {
