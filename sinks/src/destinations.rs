@@ -73,6 +73,12 @@ registry! {
     "sumo_logic" => sumo_logic::Settings,
 }
 
+/// Whether a sink of that type gathers what it is given into objects of whole log files, in memory of its own.
+#[must_use]
+pub fn gathers(type_name: &str) -> bool {
+    defaults(type_name).is_some_and(|defaults| defaults.reach == Reach::Store)
+}
+
 fn from_settings<'de, S: Destination, D: Deserializer<'de>>(
     settings: D,
     common: &CommonSettings,

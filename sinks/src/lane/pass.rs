@@ -104,7 +104,7 @@ impl<'a> LanePass<'a> {
     }
 
     /// Tells that the log file has no more events, or none that can be read: what is open is complete.
-    pub fn ended(self) {
+    pub fn ended(&self) {
         if let Some(whole) = &self.whole
             && let Taken::All(steps) = &lock(whole).taken
         {
