@@ -154,7 +154,7 @@ pub(super) struct Objects {
 }
 
 /// What a log file that is begun takes at least, however little of it has come.
-const PLACE_BYTES: u64 = 1 << 20;
+const PLACE_BYTES: u64 = 256 << 10;
 
 impl Objects {
     pub(super) fn new(sink: Arc<dyn ObjectSink>, compute: Arc<dyn Compute>, memory_part: u64) -> Self {

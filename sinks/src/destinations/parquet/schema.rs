@@ -158,7 +158,7 @@ pub(super) const LABELS: Node = node("trailship_labels", Kind::Map);
 pub(super) const RAW: Node = node("record", Kind::Text);
 
 /// All columns in their order.
-fn all() -> impl Iterator<Item = &'static Node> {
+pub(super) fn all() -> impl Iterator<Item = &'static Node> {
     const OURS: [&[Node]; 7] = [&[TIME], ACTOR, &FLAGS, &ORIGIN, &[POSITION], &[LABELS], &[RAW]];
     RECORD.iter().chain(OURS.into_iter().flatten())
 }
