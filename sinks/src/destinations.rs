@@ -10,7 +10,8 @@ use serde::de::{DeserializeOwned, Deserializer};
 
 use crate::ports::{Address, Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
 use crate::{
-    Answer, Compression, Event, Head, HttpSink, Judgement, ObjectSink, Reason, ReasonCode, Redactor, Sink, encode,
+    Answer, Compression, Event, Head, HttpSink, Judgement, ObjectSink, Reason, ReasonCode, Redactor, Sink,
+    encode,
 };
 
 pub mod elasticsearch;

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use cloudtrail::{Limits, LogFileReader};
 use sinks::ports::{Clock, Random};
 use sinks::{
-    BatchConfig, Gathering, Lane, LaneConfig, LanePorts, LaneState, LogFile, Object, ObjectSink, Outcome, Parcel,
-    ParcelMaker, RangeSet, Reason, ReasonCode, RetryConfig, Share, StoreError, Unobserved, Via,
+    BatchConfig, Gathering, Lane, LaneConfig, LanePorts, LaneState, LogFile, Object, ObjectSink, Outcome,
+    Parcel, ParcelMaker, RangeSet, Reason, ReasonCode, RetryConfig, Share, StoreError, Unobserved, Via,
 };
 use testkit::ports::{InlineCompute, MemoryDeadLetters, SeededRandom, SimulatedClock};
 
@@ -455,7 +455,13 @@ async fn simulate(seed: u64) {
         for (key, count, share) in owing {
             if share.account().open == 0 {
                 let chunk = 64 + draw(1500) as usize;
-                passes.push((bench.lane.begin(share), parcels(key, *count, chunk), draw(4) == 0, *count, share));
+                passes.push((
+                    bench.lane.begin(share),
+                    parcels(key, *count, chunk),
+                    draw(4) == 0,
+                    *count,
+                    share,
+                ));
             }
         }
         for (pass, parcels, breaks, count, share) in &passes {

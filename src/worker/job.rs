@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use cloudtrail::{LogFileEnd, ReadError};
 use futures_util::future::join_all;
-use sinks::{Account, Delays, Lane, LanePass, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share, Via};
+use sinks::{
+    Account, Delays, Lane, LanePass, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share, Via,
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};

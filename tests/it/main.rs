@@ -14,6 +14,8 @@ mod loggly_sumo;
 #[cfg(target_os = "linux")]
 mod memory;
 mod odd_inputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod secrets;
 mod shutdown;
 mod splunk;

@@ -23,13 +23,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::{
-    Built, Carrier, CommonSettings, Defaults, Destination, Finding, Invalid, Reach, SinkPorts,
-};
+use super::{Built, Carrier, CommonSettings, Defaults, Destination, Finding, Invalid, Reach, SinkPorts};
 use crate::ports::{BucketPlace, Files, ObjectStore};
-use crate::{
-    Compression, Gathering, LogFile, Object, ObjectSink, Reason, ReasonCode, Redactor, StoreError,
-};
+use crate::{Compression, Gathering, LogFile, Object, ObjectSink, Reason, ReasonCode, Redactor, StoreError};
 use gathering::{Cuts, FileGathering, Format};
 use shred::Shredder;
 
@@ -90,7 +86,9 @@ impl Settings {
                 ("aws", self.aws.is_some()),
             ];
             return match beside.into_iter().find(|(_, is_given)| *is_given) {
-                Some((key, _)) => Err(Invalid::new(key, "belongs to `bucket`: take it away, or name a bucket")),
+                Some((key, _)) => {
+                    Err(Invalid::new(key, "belongs to `bucket`: take it away, or name a bucket"))
+                }
                 None => Ok(Target::Folder(path)),
             };
         };

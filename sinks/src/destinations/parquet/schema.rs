@@ -49,21 +49,12 @@ const fn actor(name: &'static str, key: &'static str) -> Node {
     Node { name, key, kind: Kind::Text }
 }
 
-const ATTRIBUTES: &[Node] =
-    &[text("mfaauthenticated"), text("creationdate")];
+const ATTRIBUTES: &[Node] = &[text("mfaauthenticated"), text("creationdate")];
 
-const ISSUER: &[Node] = &[
-    text("type"),
-    text("principalid"),
-    text("arn"),
-    text("accountid"),
-    text("username"),
-];
+const ISSUER: &[Node] =
+    &[text("type"), text("principalid"), text("arn"), text("accountid"), text("username")];
 
-const WEB_IDENTITY: &[Node] = &[
-    text("federatedprovider"),
-    node("attributes", Kind::Map),
-];
+const WEB_IDENTITY: &[Node] = &[text("federatedprovider"), node("attributes", Kind::Map)];
 
 const SESSION: &[Node] = &[
     node("attributes", Kind::Struct(ATTRIBUTES)),
@@ -88,18 +79,10 @@ const IDENTITY: &[Node] = &[
 
 const RESOURCE: &[Node] = &[text("arn"), text("accountid"), text("type")];
 
-const ADDENDUM: &[Node] = &[
-    text("reason"),
-    text("updatedfields"),
-    text("originalrequestid"),
-    text("originaleventid"),
-];
+const ADDENDUM: &[Node] =
+    &[text("reason"), text("updatedfields"), text("originalrequestid"), text("originaleventid")];
 
-const TLS: &[Node] = &[
-    text("tlsversion"),
-    text("ciphersuite"),
-    text("clientprovidedhostheader"),
-];
+const TLS: &[Node] = &[text("tlsversion"), text("ciphersuite"), text("clientprovidedhostheader")];
 
 /// What is read from the record, by its top-level keys.
 pub(super) const RECORD: &[Node] = &[
@@ -152,7 +135,8 @@ pub(super) const ACTOR: &[Node] = &[
 pub(super) const TIME: Node = node("eventtime_ts", Kind::Time);
 pub(super) const FLAGS: [Node; 2] =
     [node("actor_on_behalf_of", Kind::Flag), node("actor_console", Kind::Flag)];
-pub(super) const ORIGIN: [Node; 2] = [node("trailship_bucket", Kind::Text), node("trailship_key", Kind::Text)];
+pub(super) const ORIGIN: [Node; 2] =
+    [node("trailship_bucket", Kind::Text), node("trailship_key", Kind::Text)];
 pub(super) const POSITION: Node = node("trailship_record", Kind::Number);
 pub(super) const LABELS: Node = node("trailship_labels", Kind::Map);
 pub(super) const RAW: Node = node("record", Kind::Text);

@@ -209,10 +209,7 @@ fn elements_of(json: &str) -> Option<Vec<&RawValue>> {
 
 type Json<'a> = serde_json::Deserializer<serde_json::de::StrRead<'a>>;
 
-fn read<'a, T>(
-    json: &'a str,
-    how: impl FnOnce(&mut Json<'a>) -> Result<T, serde_json::Error>,
-) -> Option<T> {
+fn read<'a, T>(json: &'a str, how: impl FnOnce(&mut Json<'a>) -> Result<T, serde_json::Error>) -> Option<T> {
     let mut json = serde_json::Deserializer::from_str(json);
     let value = how(&mut json).ok()?;
     json.end().ok().map(|()| value)

@@ -85,9 +85,11 @@ fn value(cell: &Cell) -> Value {
         Cell::Str(text) => json!(text),
         Cell::Group(row) => members(row),
         Cell::ListInternal(list) => list.elements().iter().map(value).collect(),
-        Cell::MapInternal(map) => {
-            map.entries().iter().map(|(key, entry)| (key.to_string().replace('"', ""), value(entry))).collect()
-        }
+        Cell::MapInternal(map) => map
+            .entries()
+            .iter()
+            .map(|(key, entry)| (key.to_string().replace('"', ""), value(entry)))
+            .collect(),
         other => panic!("no column holds {other:?}"),
     }
 }
@@ -192,9 +194,13 @@ fn values_that_nobody_expects_are_kept_as_text_or_are_absent_and_never_shift_a_c
     same(r#"{"resources":{}}"#, "resources", Value::Null);
     let nothing = json!({"arn": null, "accountid": null, "type": null});
     same(r#"{"resources":[{},"x",[]]}"#, "resources", json!([nothing, null, null]));
-    same(r#"{"tlsDetails":{"tlsVersion":{"a":1},"other":2}}"#, "tlsdetails", json!({
-        "tlsversion": "{\"a\":1}", "ciphersuite": null, "clientprovidedhostheader": null,
-    }));
+    same(
+        r#"{"tlsDetails":{"tlsVersion":{"a":1},"other":2}}"#,
+        "tlsdetails",
+        json!({
+            "tlsversion": "{\"a\":1}", "ciphersuite": null, "clientprovidedhostheader": null,
+        }),
+    );
     same(r#"{"eventName":["a"]}"#, "eventname", json!("[\"a\"]"));
     same(r#"{"eventName":"a","EVENTNAME":"b"}"#, "eventname", json!("b"));
     same(r#"{"event\u004eame":"a"}"#, "eventname", json!("a"));
@@ -284,14 +290,16 @@ fn an_object_s_bytes_and_name_stay_what_they_are() {
     let object = gather(&format, &file(KEY), &parcels(&file(KEY), &[full()], 64 << 10)).remove(0);
     let expected = "account=012345678901/region=eu-west-1/day=2023-07-10/3c9a426bc28e12d7b48e4707e7132825c9ee9b39.parquet";
     assert_eq!(object.name, expected);
-    let sum: String = <sha2::Sha256 as sha2::Digest>::digest(&object.bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let sum: String =
+        <sha2::Sha256 as sha2::Digest>::digest(&object.bytes).iter().map(|b| format!("{b:02x}")).collect();
     // Another version of the writer may write others: then a replay over the update replaces the objects by these.
     assert_eq!(sum, "SUM");
     let reader = SerializedFileReader::new(object.bytes).unwrap();
     let metadata = reader.metadata();
     let file = metadata.file_metadata();
     assert_eq!((file.num_rows(), file.created_by(), file.key_value_metadata()), (1, Some("trailship"), None));
-    let codecs: Vec<Codec> = metadata.row_group(0).columns().iter().map(|column| column.compression()).collect();
+    let codecs: Vec<Codec> =
+        metadata.row_group(0).columns().iter().map(|column| column.compression()).collect();
     assert_eq!(codecs, vec![Codec::SNAPPY; schema::leaves().len()]);
 }
 
@@ -333,8 +341,10 @@ fn no_event_leads_out_of_its_folders() {
     assert_eq!(place("{}", "/tmp/x.json"), "account=unknown/region=unknown/day=undated");
     let aggregated = r#"{"accountId":"000000000042"}"#;
     assert_eq!(place(aggregated, "x"), "account=000000000042/region=unknown/day=undated");
-    for hostile in ["../../etc", "12345678901/", "123456789012/../..", "", "a=b", "１２３４５６７８９０１２"] {
-        let record = json!({"recipientAccountId": hostile, "awsRegion": hostile, "eventTime": hostile}).to_string();
+    for hostile in ["../../etc", "12345678901/", "123456789012/../..", "", "a=b", "１２３４５６７８９０１２"]
+    {
+        let record =
+            json!({"recipientAccountId": hostile, "awsRegion": hostile, "eventTime": hostile}).to_string();
         assert_eq!(place(&record, KEY), "account=012345678901/region=eu-west-1/day=undated", "{hostile}");
     }
     let year = r#"{"eventTime":"9999-12-31T23:59:59-23:00"}"#;
@@ -437,11 +447,15 @@ fn build(settings: Value) -> Result<Built, String> {
 fn settings_lead_to_a_folder_or_a_bucket() {
     let folder = build(json!({"path": "out/parquet"})).unwrap();
     assert_eq!((folder.endpoints, folder.identity), (vec!["out/parquet".to_owned()], None));
-    let bucket = build(json!({"bucket": "lake", "prefix": "a/b/", "compression": "snappy", "raw": false})).unwrap();
+    let bucket =
+        build(json!({"bucket": "lake", "prefix": "a/b/", "compression": "snappy", "raw": false})).unwrap();
     assert_eq!(bucket.endpoints, ["s3://lake/a/b/"]);
     assert_eq!(bucket.identity.as_deref(), Some("default"));
     let other = build(json!({"bucket": "lake", "aws": "lake_account", "region": "eu-west-1"})).unwrap();
-    assert_eq!((other.endpoints, other.identity.as_deref()), (vec!["s3://lake/".to_owned()], Some("lake_account")));
+    assert_eq!(
+        (other.endpoints, other.identity.as_deref()),
+        (vec!["s3://lake/".to_owned()], Some("lake_account"))
+    );
 }
 
 #[test]
@@ -490,7 +504,10 @@ fn the_table_of_athena_that_is_shipped_has_exactly_these_columns() {
     let sql = include_str!("../../../../deploy/spark/athena.sql");
     let table = sql.split("CREATE EXTERNAL TABLE").nth(1).expect("a table");
     let table = table.split_once('(').unwrap().1.split_once("\n)").unwrap().0;
-    let columns: Vec<String> =
-        table.lines().map(|line| line.trim().trim_end_matches(',').replace('`', "")).filter(|l| !l.is_empty()).collect();
+    let columns: Vec<String> = table
+        .lines()
+        .map(|line| line.trim().trim_end_matches(',').replace('`', ""))
+        .filter(|l| !l.is_empty())
+        .collect();
     assert_eq!(columns, expected);
 }
