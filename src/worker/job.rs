@@ -293,9 +293,10 @@ impl LogFileJob {
         self.passing.fetch_add(1, Ordering::Relaxed);
         let end = pass.run(&self.file).await;
         self.passing.fetch_sub(1, Ordering::Relaxed);
-        // Broken where it was given up before, it ends there for good. Broken for the first time, or cut off, it has no
-        // end: what is in no whole object is read again.
-        if end.is_ok() || end.as_ref().is_err_and(|error| self.was_given_up_at(error)) {
+        // Given up at this place, it ends there for good. Broken otherwise, or cut off, this pass has no end: what is in
+        // no whole object is read again, also where another pass has read well what this one did not.
+        let given_up = || *self.ending() == Some(JobEnd::DeadLettered);
+        if end.is_ok() || (given_up() && end.as_ref().is_err_and(|error| self.was_given_up_at(error))) {
             targets.iter().for_each(LanePass::ended);
         }
         let mut version = self.version();
