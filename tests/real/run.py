@@ -13,8 +13,13 @@ import servers
 import elasticmq
 import lane
 import opensearch
+import parquet
 
-LANES = {"ElasticMQ 1.6.11": elasticmq.run, "OpenSearch 2.19.3": opensearch.run}
+LANES = {
+    "ElasticMQ 1.6.11": elasticmq.run,
+    "OpenSearch 2.19.3": opensearch.run,
+    "PySpark 4.3.0 and pyarrow 26.0.1": parquet.run,
+}
 
 
 def main() -> int:
