@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use aws_sdk_sqs::config::Credentials;
 use sinks::ports::{Clock, Compute, Files, Random};
-use sinks::{Budget, DeadLetterStore, FileDeadLetters, Lane, LanePorts, NoDeadLetters, ObjectDeadLetters};
+use sinks::{Budget, DeadLetterStore, FileDeadLetters, LanePorts, NoDeadLetters, ObjectDeadLetters};
 use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, Heartbeat, Server};
@@ -77,8 +77,7 @@ impl App {
         let files: Arc<dyn Files> = Arc::new(LocalFiles);
         let identities = Arc::new(load_identities_with(&config, credentials).await);
         let dead_letters = dead_letters(&config, &files, &random, &identities)?;
-        let budget = Budget::new(config.agent.memory_budget);
-        let part = budget.total_bytes() / config.sinks.len().max(1) as u64;
+        let (budget, part) = parts_of_memory(&config);
         let mut lanes = Vec::new();
         let mut endpoints = Vec::new();
         let makers = Makers {
@@ -97,7 +96,7 @@ impl App {
                 dead_letters: Arc::clone(&dead_letters),
                 observer,
             };
-            lanes.push(Arc::new(Lane::start(lane_config(sink, part), made, lane_ports)));
+            lanes.push(Arc::new(made.start(lane_config(sink, part), &compute, lane_ports)));
             endpoints.push(shown);
         }
         let plan = Plan {
@@ -354,6 +353,16 @@ async fn beat(heartbeat: Heartbeat, plan: Arc<Plan>, stop: Stop) {
         }
         plan.clock.sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// The budget for what is read, and each lane's part. What a sink gathers to store it as an object is in memory beside
+/// what is read, and has its part for itself.
+fn parts_of_memory(config: &Config) -> (Budget, u64) {
+    let gathers = |sink: &&crate::config::SinkConfig| sinks::destinations::gathers(&sink.type_name);
+    let gathering = config.sinks.iter().filter(gathers).count() as u64;
+    let parts = (config.sinks.len() as u64 + gathering).max(1);
+    let part = config.agent.memory_budget / parts;
+    (Budget::new(config.agent.memory_budget - part * gathering), part)
 }
 
 /// The admin pages, being served.

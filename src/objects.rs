@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use sinks::ports::{BucketPlace, ObjectStore, ObjectStores};
@@ -21,12 +21,37 @@ pub struct S3Bucket {
 }
 
 impl S3Bucket {
-    fn failed<E, R>(&self, error: &aws_sdk_s3::error::SdkError<E, R>) -> Reason
+    fn failed<E>(&self, error: &SdkError<E>) -> Reason
     where
-        E: std::error::Error + 'static,
-        R: std::fmt::Debug,
+        E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        Reason::new(ReasonCode::Io, format!("s3://{}: {}", self.bucket, describe(error)))
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = judge(status, error.code().unwrap_or_default(), error);
+        let why = Reason::new(code, format!("s3://{}: {}", self.bucket, describe(error)));
+        status.map_or(why.clone(), |status| why.with_status(status))
+    }
+}
+
+/// Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+fn judge<E>(status: Option<u16>, code: &str, error: &SdkError<E>) -> ReasonCode {
+    match (status, code) {
+        (_, "SlowDown" | "ThrottlingException" | "RequestLimitExceeded") | (Some(429 | 503), _) => {
+            ReasonCode::Throttled
+        }
+        // New credentials, or the next try, will do.
+        (_, "RequestTimeTooSkewed" | "ExpiredToken" | "RequestTimeout") | (Some(408 | 409), _) => {
+            ReasonCode::ServerError
+        }
+        (_, "NoSuchBucket") | (Some(301 | 307 | 404 | 405), _) => ReasonCode::Misconfigured,
+        (Some(401 | 403), _) => ReasonCode::Unauthorized,
+        (Some(400..=499), _) => ReasonCode::Misconfigured,
+        (Some(_), _) => ReasonCode::ServerError,
+        (None, _) => match error {
+            SdkError::TimeoutError(_) => ReasonCode::Timeout,
+            SdkError::DispatchFailure(_) => ReasonCode::Connection,
+            SdkError::ConstructionFailure(_) => ReasonCode::Misconfigured,
+            _ => ReasonCode::Io,
+        },
     }
 }
 

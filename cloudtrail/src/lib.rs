@@ -20,5 +20,5 @@ pub use notification::{
     Content, InlineEvents, NothingReason, Notification, NotificationShape, ObjectRef, UnknownReason,
     read_notification,
 };
-pub use text::{string_len, write_string};
+pub use text::{string_len, unescape, write_string};
 pub use time::Timestamp;

@@ -3,7 +3,8 @@
 /// The text of a JSON string's content. A lone surrogate becomes U+FFFD.
 ///
 /// Total: an escape that JSON does not know stays as it is.
-pub(crate) fn unescape(raw: &[u8]) -> String {
+#[must_use]
+pub fn unescape(raw: &[u8]) -> String {
     let mut bytes = raw.to_vec();
     let len = unescape_in_place(&mut bytes);
     bytes.truncate(len);

@@ -10,7 +10,8 @@ use serde::de::{DeserializeOwned, Deserializer};
 
 use crate::ports::{Address, Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
 use crate::{
-    Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
+    Answer, Compression, Event, Head, HttpSink, Judgement, ObjectSink, Reason, ReasonCode, Redactor, Sink,
+    encode,
 };
 
 pub mod alert_logic;
@@ -23,6 +24,8 @@ pub mod loggly;
 pub mod logstash;
 pub mod logstash_http;
 mod size;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub mod splunk_hec;
 pub mod sumo_logic;
 pub mod syslog;
@@ -44,15 +47,15 @@ pub trait Destination: DeserializeOwned {
 }
 
 macro_rules! registry {
-    ($($name:literal => $settings:ty,)*) => {
+    ($($(#[$meta:meta])* $name:literal => $settings:ty,)*) => {
         /// The values of `type` that [`build`] knows.
-        pub const TYPES: &[&str] = &[$($name),*];
+        pub const TYPES: &[&str] = &[$($(#[$meta])* $name),*];
 
         /// The defaults of a type; `None` if it is not in [`TYPES`].
         #[must_use]
         pub fn defaults(type_name: &str) -> Option<Defaults> {
             match type_name {
-                $($name => Some(<$settings>::DEFAULTS),)*
+                $($(#[$meta])* $name => Some(<$settings>::DEFAULTS),)*
                 _ => None,
             }
         }
@@ -76,7 +79,7 @@ macro_rules! registry {
             common: &CommonSettings,
         ) -> Result<Built, BuildError<D::Error>> {
             match type_name {
-                $($name => from_settings::<$settings, D>(settings, common),)*
+                $($(#[$meta])* $name => from_settings::<$settings, D>(settings, common),)*
                 _ => Err(BuildError::UnknownType),
             }
         }
@@ -92,9 +95,17 @@ registry! {
     "loggly" => loggly::Settings,
     "logstash" => logstash::Settings,
     "logstash_http" => logstash_http::Settings,
+    #[cfg(feature = "parquet")]
+    "parquet" => parquet::Settings,
     "splunk_hec" => splunk_hec::Settings,
     "sumo_logic" => sumo_logic::Settings,
     "syslog" => syslog::Settings,
+}
+
+/// Whether a sink of that type gathers what it is given into objects of whole log files, in memory of its own.
+#[must_use]
+pub fn gathers(type_name: &str) -> bool {
+    defaults(type_name).is_some_and(|defaults| defaults.reach == Reach::Store)
 }
 
 fn from_settings<'de, S: Destination, D: Deserializer<'de>>(
@@ -250,7 +261,12 @@ pub enum Carrier {
     Http(Arc<dyn HttpSink>),
     /// By a protocol of its own; the sink is made once there are ports.
     Own(Assemble),
+    /// In whole objects, each of events of one log file; the sink is made once there are ports.
+    Objects(AssembleObjects),
 }
+
+/// Makes a sink that stores objects.
+pub type AssembleObjects = Box<dyn FnOnce(&SinkPorts) -> Result<Arc<dyn ObjectSink>, Reason> + Send>;
 
 /// Makes a sink with a protocol of its own.
 pub type Assemble = Box<dyn FnOnce(&SinkPorts) -> Result<Arc<dyn Sink>, Reason> + Send>;
@@ -310,7 +326,7 @@ impl Built {
     pub fn http_sink(&self) -> Option<Arc<dyn HttpSink>> {
         match &self.carrier {
             Carrier::Http(sink) => Some(Arc::clone(sink)),
-            Carrier::Own(_) => None,
+            Carrier::Own(_) | Carrier::Objects(_) => None,
         }
     }
 }

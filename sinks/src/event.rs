@@ -206,6 +206,15 @@ impl Event {
         if self.record()?.has(Field::Trailship) {
             return None;
         }
+        self.made_additions()
+    }
+
+    /// The additions as a text, also where the record already has that key.
+    pub(crate) fn additions_text(&self) -> Option<&str> {
+        std::str::from_utf8(self.made_additions()?).ok()
+    }
+
+    fn made_additions(&self) -> Option<&[u8]> {
         let slot = self.slot as usize;
         let end = *self.parcel.ends.get(slot)? as usize;
         let start =

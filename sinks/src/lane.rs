@@ -5,6 +5,8 @@
 
 mod batcher;
 mod confirm;
+mod objects;
+mod pass;
 mod task;
 
 use std::sync::Arc;
@@ -17,11 +19,14 @@ use tokio::task::JoinHandle;
 use crate::dead_letter::DeadLetterStore;
 use crate::delivery::{Courier, Item, LaneObserver, PROBES_MAX};
 use crate::health::{Health, LaneState};
-use crate::ports::{Clock, Random};
+use crate::ports::{Clock, Compute, Random};
 use crate::retry::RetryConfig;
 use crate::settle::{Owed, Share};
 use crate::stats::LaneStats;
-use crate::{Event, Parcel, Sink};
+use crate::{Event, ObjectSink, Parcel, Sink};
+
+pub use pass::LanePass;
+use pass::{Begun, Objects};
 
 /// When a batch is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,8 @@ pub struct Lane {
     stats: Arc<LaneStats>,
     health: Arc<Health>,
     commands: mpsc::UnboundedSender<Command>,
+    /// For a lane that stores objects.
+    objects: Option<Arc<Objects>>,
     /// Passes that read log files again for this lane alone.
     passes: Semaphore,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -82,6 +89,8 @@ pub struct Lane {
 /// What a lane is told.
 enum Command {
     Take(Vec<Item>),
+    /// Make objects of a log file.
+    Gather(Begun),
     /// Close the open batch at once.
     Flush,
     /// Let go of what is queued beyond half of the lane's part of the memory.
@@ -96,9 +105,7 @@ impl Lane {
     /// Starts a lane for `sink` on the current runtime.
     #[must_use]
     pub fn start(config: LaneConfig, sink: Arc<dyn Sink>, ports: LanePorts) -> Self {
-        let stats = Arc::new(LaneStats::default());
-        let start_at = config.concurrency_min.max(config.concurrency_max.div_ceil(2));
-        let health = Arc::new(Health::new(config.batch.bytes_max, start_at));
+        let health = Self::healthy(&config);
         let courier = Courier {
             name: config.name.clone(),
             sink_type: config.sink_type.clone(),
@@ -111,11 +118,58 @@ impl Lane {
             observer: ports.observer,
             confirmations: Confirmations::default(),
         };
-        let (commands, orders) = mpsc::unbounded_channel();
+        let stats = Arc::new(LaneStats::default());
         let task = task::LaneTask::new(config.clone(), Arc::new(courier), Arc::clone(&stats));
-        let task = tokio::spawn(task.run(orders));
+        Self::run(config, stats, health, None, |orders| task.run(orders))
+    }
+
+    /// Starts a lane for a sink that stores objects, on the current runtime; they are made on `compute`.
+    ///
+    /// Its part of the memory is what log files take that are being gathered, and objects that wait. It is not
+    /// charged to the budget of what is read: what is gathered needs more to be read until it is let go of.
+    #[must_use]
+    pub fn start_objects(
+        config: LaneConfig,
+        sink: Arc<dyn ObjectSink>,
+        compute: Arc<dyn Compute>,
+        ports: LanePorts,
+    ) -> Self {
+        let health = Self::healthy(&config);
+        let courier = objects::ObjectCourier {
+            config: config.clone(),
+            sink: Arc::clone(&sink),
+            clock: ports.clock,
+            random: ports.random,
+            health: Arc::clone(&health),
+            observer: ports.observer,
+        };
+        let objects = Arc::new(Objects::new(sink, compute, config.memory_part));
+        let task = objects::ObjectTask::new(courier, Arc::clone(&objects));
+        Self::run(config, Arc::default(), health, Some(objects), |orders| task.run(orders))
+    }
+
+    fn healthy(config: &LaneConfig) -> Arc<Health> {
+        let start_at = config.concurrency_min.max(config.concurrency_max.div_ceil(2));
+        Arc::new(Health::new(config.batch.bytes_max, start_at))
+    }
+
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        config: LaneConfig,
+        stats: Arc<LaneStats>,
+        health: Arc<Health>,
+        objects: Option<Arc<Objects>>,
+        task: impl FnOnce(mpsc::UnboundedReceiver<Command>) -> F,
+    ) -> Self {
+        let (commands, orders) = mpsc::unbounded_channel();
+        let task = std::sync::Mutex::new(Some(tokio::spawn(task(orders))));
         let passes = Semaphore::new(config.concurrency_max.clamp(2, 8));
-        Self { config, stats, health, commands, passes, task: std::sync::Mutex::new(Some(task)) }
+        Self { config, stats, health, commands, objects, passes, task }
+    }
+
+    /// Begins a pass over a log file; what is offered in it is offered for `share`.
+    #[must_use]
+    pub fn begin<'a>(&'a self, share: &'a Share) -> LanePass<'a> {
+        LanePass::new(self, share)
     }
 
     /// The configuration.
@@ -138,8 +192,14 @@ impl Lane {
 
     /// Offers the events of a parcel that `share` still owes. Never blocks.
     ///
-    /// A lane that does not accept takes nothing, or one event to probe with where it has too few of them.
+    /// A lane that does not accept takes nothing, or one event to probe with where it has too few of them. A lane that
+    /// stores objects takes the parcel for a log file of its own: in a pass, use [`begin`](Self::begin).
     pub fn offer(&self, parcel: &Arc<Parcel>, share: &Share) {
+        if self.objects.is_some() {
+            let pass = self.begin(share).of_a_part(parcel);
+            pass.offer(parcel);
+            return pass.ended();
+        }
         let state = self.health.state();
         let most = match state {
             LaneState::Open => usize::MAX,

@@ -228,6 +228,11 @@ impl Owed {
         owed.into_iter().zip(indices).map(duty).collect()
     }
 
+    /// The event's position in the log file.
+    pub(crate) fn index(&self) -> u64 {
+        self.index
+    }
+
     /// Gives the event its outcome.
     pub fn settle(mut self, outcome: Outcome) {
         drop(self.finish(outcome));

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use sinks::destinations::{Additions, Built, Carrier, SinkPorts};
+use sinks::destinations::{Additions, Built, Carrier, Finding, SinkPorts};
 use sinks::ports::{Authorize, Clock, Compute, Files, Random};
-use sinks::{BatchConfig, ConsoleSink, FileSink, HttpDestination, LaneConfig, LineFormat, RetryConfig, Sink};
+use sinks::{
+    BatchConfig, ConsoleSink, FileSink, HttpDestination, Lane, LaneConfig, LanePorts, LineFormat, ObjectSink,
+    RetryConfig, Sink,
+};
 
 use crate::aws::{Aws, Signer};
 use crate::config::{Network, SinkConfig, SinkKind};
@@ -29,12 +32,38 @@ pub struct Makers {
     pub identities: Arc<BTreeMap<String, Arc<Aws>>>,
 }
 
+/// A sink that is ready for its lane.
+pub enum MadeSink {
+    /// It takes events in batches.
+    Events(Arc<dyn Sink>),
+    /// It stores objects, each of one log file.
+    Objects(Arc<dyn ObjectSink>),
+}
+
+impl MadeSink {
+    /// What it says when it is asked whether events could be delivered.
+    pub async fn check(&self) -> Vec<(String, Finding)> {
+        match self {
+            Self::Events(sink) => sink.check().await,
+            Self::Objects(sink) => sink.check().await,
+        }
+    }
+
+    /// Starts its lane.
+    pub fn start(self, config: LaneConfig, compute: &Arc<dyn Compute>, ports: LanePorts) -> Lane {
+        match self {
+            Self::Events(sink) => Lane::start(config, sink, ports),
+            Self::Objects(sink) => Lane::start_objects(config, sink, Arc::clone(compute), ports),
+        }
+    }
+}
+
 impl Makers {
     /// The sink of a configuration, and where its events go, for display.
     ///
     /// # Errors
     /// If a file of its settings cannot be read, or its settings cannot be used here.
-    pub fn sink(&self, sink: &SinkConfig) -> anyhow::Result<(Arc<dyn Sink>, Vec<String>)> {
+    pub fn sink(&self, sink: &SinkConfig) -> anyhow::Result<(MadeSink, Vec<String>)> {
         let format = LineFormat { additions: sink.additions == Additions::Full, labels: sink.labels.clone() };
         Ok(match &sink.kind {
             SinkKind::File(file) => {
@@ -47,11 +76,11 @@ impl Makers {
                     Arc::clone(&self.compute),
                     Arc::clone(&self.clock),
                 );
-                (Arc::new(made), vec![shown(&file.path)])
+                (MadeSink::Events(Arc::new(made)), vec![shown(&file.path)])
             }
             SinkKind::Console => {
                 let made = ConsoleSink::new(format, Arc::clone(&self.compute), std::io::stdout());
-                (Arc::new(made), vec!["standard output".to_owned()])
+                (MadeSink::Events(Arc::new(made)), vec!["standard output".to_owned()])
             }
             SinkKind::Destination(network, _) => {
                 let built = sink.build(self.random.next())?.ok_or_else(|| anyhow!("not a destination"))?;
@@ -61,7 +90,7 @@ impl Makers {
         })
     }
 
-    fn destination(&self, built: Built, network: &Network) -> anyhow::Result<Arc<dyn Sink>> {
+    fn destination(&self, built: Built, network: &Network) -> anyhow::Result<MadeSink> {
         let transport = transport(&built, network)?;
         let authorize = self.authorize(&built)?;
         match built.carrier {
@@ -74,27 +103,35 @@ impl Makers {
                     network.compression,
                     built.redactor,
                 );
-                Ok(match authorize {
+                Ok(MadeSink::Events(match authorize {
                     Some(authorize) => Arc::new(made.signed(authorize)),
                     None => Arc::new(made),
-                })
+                }))
             }
             Carrier::Own(assemble) => {
-                let dialer =
-                    SocketDialer::new(&transport_settings(network)).map_err(|error| anyhow!(error))?;
-                let ports = SinkPorts {
-                    transport: Arc::new(transport),
-                    dialer: Arc::new(dialer),
-                    compute: Arc::clone(&self.compute),
-                    clock: Arc::clone(&self.clock),
-                    random: Arc::clone(&self.random),
-                    files: Arc::clone(&self.files),
-                    objects: Arc::new(S3Buckets { identities: Arc::clone(&self.identities) }),
-                    timeout: network.timeout,
-                };
-                assemble(&ports).map_err(|why| anyhow!("{why}"))
+                let made = assemble(&self.ports(transport, network)?);
+                made.map(MadeSink::Events).map_err(|why| anyhow!("{why}"))
+            }
+            Carrier::Objects(assemble) => {
+                let made = assemble(&self.ports(transport, network)?);
+                made.map(MadeSink::Objects).map_err(|why| anyhow!("{why}"))
             }
         }
+    }
+
+    /// What a sink with a protocol of its own, or with a store, may use.
+    fn ports(&self, transport: HttpTransport, network: &Network) -> anyhow::Result<SinkPorts> {
+        let dialer = SocketDialer::new(&transport_settings(network)).map_err(|error| anyhow!(error))?;
+        Ok(SinkPorts {
+            transport: Arc::new(transport),
+            dialer: Arc::new(dialer),
+            compute: Arc::clone(&self.compute),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            files: Arc::clone(&self.files),
+            objects: Arc::new(S3Buckets { identities: Arc::clone(&self.identities) }),
+            timeout: network.timeout,
+        })
     }
 
     /// What signs the requests of a destination, where they are signed.

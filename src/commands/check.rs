@@ -205,7 +205,7 @@ async fn check_destination(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let Some(built) = sink.build(0)? else { return Ok(()) };
-    if let Carrier::Own(_) = &built.carrier {
+    if let Carrier::Own(_) | Carrier::Objects(_) = &built.carrier {
         let (made, _) = makers.sink(sink)?;
         for (what, finding) in made.check().await {
             findings.add(&format!("{about} {what}"), &finding);

@@ -76,7 +76,8 @@ impl<'a> Checker<'a> {
             self.problem("dead_letter", &message);
         }
         if let Some(agent) = &agent {
-            self.memory(agent, sinks.len());
+            let gathering = sinks.iter().filter(|sink| ::sinks::destinations::gathers(&sink.type_name));
+            self.memory(agent, sinks.len(), gathering.count());
         }
         self.identities(&sources, &sinks, dead_letter.as_ref(), &aws);
         self.shared_state(&sources, &sinks, dead_letter.as_ref());

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cloudtrail::Timestamp;
 use sinks::ports::Clock;
-use sinks::{Acknowledgement, Event, LaneObserver, LaneState, Reason};
+use sinks::{Acknowledgement, Event, LaneObserver, LaneState, Reason, Via};
 
 use super::{LOG_INTERVAL, Throttle, dead_letter_failed, millis, origin, seconds, state_name};
 use crate::telemetry::{Metrics, SinkSeries, Timing};
@@ -84,6 +85,14 @@ impl LaneObserver for LaneMeter {
             if let (Some(time), Some(age)) = (event.time(), ages.get(origin(event.file().via))) {
                 age.observe(seconds(now.saturating_sub(time.millis())));
             }
+        }
+    }
+
+    fn stored(&self, via: Via, times: &[Timestamp]) {
+        let now = millis(self.clock.now());
+        let ages = self.series.age.each_ref().map(Timing::batch);
+        if let Some(age) = ages.get(origin(via)) {
+            times.iter().for_each(|time| age.observe(seconds(now.saturating_sub(time.millis()))));
         }
     }
 

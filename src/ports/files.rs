@@ -36,14 +36,16 @@ impl Files for LocalFiles {
         let path = path.to_owned();
         blocking(move || {
             create_folder(&path)?;
-            let mut name = path.file_name().unwrap_or_default().to_owned();
+            // With a dot before it: what reads whole folders passes over what a crash has left.
+            let mut name = std::ffi::OsString::from(".");
+            name.push(path.file_name().unwrap_or_default());
             name.push(".new");
             let new = path.with_file_name(name);
             let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&new)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
-            sync_folder(&path)
+            sync_folders(&path)
         })
         .await
     }
@@ -175,6 +177,20 @@ fn create_folder(path: &Path) -> io::Result<()> {
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+/// Makes the entry of `path` in its folder durable, and those of the folders that it lies in: another may have made one
+/// of them just before, and not got further.
+fn sync_folders(path: &Path) -> io::Result<()> {
+    sync_folder(path)?;
+    for folder in path.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty()) {
+        match sync_folder(folder) {
+            // Nobody who may not look into it has made a folder there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Cuts a file behind its last line break; the new length.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use cloudtrail::{LogFileEnd, ReadError};
 use futures_util::future::join_all;
-use sinks::{Account, Delays, Lane, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share, Via};
+use sinks::{
+    Account, Delays, Lane, LanePass, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share, Via,
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};
-use super::pass::{Pass, PassError, Target};
+use super::pass::{Pass, PassError};
 use super::plan::{JobEnd, JobObserver, Plan, Remains};
 
 /// Reads of a log file until it is given up, where the source does not say.
@@ -254,7 +256,7 @@ impl LogFileJob {
             |claim: &Claim| lanes.get(claim.lane).is_none_or(|lane| lane.health().state().is_shut());
         loop {
             let settling =
-                self.targets(claims).into_iter().map(|target| idle_or_shut(target.share, target.lane));
+                self.targets(claims).into_iter().map(|(claim, lane)| idle_or_shut(&claim.share, lane));
             tokio::select! {
                 _ = join_all(settling) => {}
                 () = self.plan.clock.sleep(SETTLE_PATIENCE) => {}
@@ -272,7 +274,8 @@ impl LogFileJob {
     }
 
     async fn pass(&self, claims: &[&Claim], patient: bool) -> Result<LogFileEnd, PassError> {
-        let targets = self.targets(claims);
+        let targets: Vec<LanePass<'_>> =
+            self.targets(claims).into_iter().map(|(claim, lane)| lane.begin(&claim.share)).collect();
         let pinned = self.version().clone();
         let mut pass = Pass {
             fetch: &*self.fetch,
@@ -290,6 +293,12 @@ impl LogFileJob {
         self.passing.fetch_add(1, Ordering::Relaxed);
         let end = pass.run(&self.file).await;
         self.passing.fetch_sub(1, Ordering::Relaxed);
+        // Given up at this place, it ends there for good. Broken otherwise, or cut off, this pass has no end: what is in
+        // no whole object is read again, also where another pass has read well what this one did not.
+        let given_up = || *self.ending() == Some(JobEnd::DeadLettered);
+        if end.is_ok() || (given_up() && end.as_ref().is_err_and(|error| self.was_given_up_at(error))) {
+            targets.iter().for_each(LanePass::ended);
+        }
         let mut version = self.version();
         // Another pass may have learnt it first.
         if *version == pinned {
@@ -298,12 +307,9 @@ impl LogFileJob {
         end
     }
 
-    fn targets<'a>(&'a self, claims: &[&'a Claim]) -> Vec<Target<'a>> {
-        let target = |claim: &&'a Claim| -> Option<Target<'a>> {
-            let lane: &Arc<Lane> = self.plan.lanes.all().get(claim.lane)?;
-            Some(Target { lane, share: &claim.share })
-        };
-        claims.iter().filter_map(target).collect()
+    fn targets<'a>(&'a self, claims: &[&'a Claim]) -> Vec<(&'a Claim, &'a Arc<Lane>)> {
+        let lanes = self.plan.lanes.all();
+        claims.iter().filter_map(|&claim| Some((claim, lanes.get(claim.lane)?))).collect()
     }
 
     /// Whether no sink has anything of the log file, nor can get it from a pass that has begun.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cloudtrail::{Chunk, ConsoleFrontEnds, Limits, LogFileEnd, LogFileReader, ReadError};
 use sinks::ports::{Clock, Compute, Random, run_on};
-use sinks::{Delays, Lane, LogFile, Made, ParcelMaker, RetryConfig, Share};
+use sinks::{Delays, LanePass, LogFile, Made, ParcelMaker, RetryConfig};
 
 use super::fetch::{Fetch, FetchError, Opened, Stream, Version};
 use crate::lanes::Lanes;
@@ -35,14 +35,6 @@ impl Default for ReadSettings {
         let (limits, fronts) = (Limits::default(), Arc::default());
         Self { limits, fronts, idle_timeout: Duration::from_secs(30), retry: RetryConfig::default() }
     }
-}
-
-/// Where the events of a pass go.
-pub struct Target<'a> {
-    /// The lane.
-    pub lane: &'a Arc<Lane>,
-    /// Its share of the log file.
-    pub share: &'a Share,
 }
 
 /// Told what a pass comes across.
@@ -98,7 +90,8 @@ pub struct Pass<'a> {
     pub clock: &'a dyn Clock,
     pub random: &'a dyn Random,
     pub observer: &'a dyn PassObserver,
-    pub targets: &'a [Target<'a>],
+    /// Where the events go.
+    pub targets: &'a [LanePass<'a>],
     /// Whether one lane's slowness may hold up the pass: true where it reads for that lane alone.
     pub patient: bool,
     /// Whether the log file was read before.
@@ -244,9 +237,9 @@ impl Pass<'_> {
             self.observer.events(&made, self.again);
             let mut wanted = false;
             for target in self.targets {
-                wanted |= made.parcel.chunk().events().any(|event| target.share.owes(event.index()));
+                wanted |= target.wants(&made.parcel);
                 if self.patient {
-                    target.lane.room(self.clock).await;
+                    target.room(self.clock).await;
                 }
             }
             if !wanted {
@@ -255,7 +248,7 @@ impl Pass<'_> {
             let charge = self.lanes.charge(made.parcel.memory_bytes(self.targets.len())).await;
             let parcel = Arc::new(made.parcel.with_charge(Some(charge)));
             for target in self.targets {
-                target.lane.offer(&parcel, target.share);
+                target.offer(&parcel);
             }
         }
     }

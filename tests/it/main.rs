@@ -16,6 +16,8 @@ mod logstash;
 #[cfg(target_os = "linux")]
 mod memory;
 mod odd_inputs;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod secrets;
 mod shutdown;
 mod splunk;

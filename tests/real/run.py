@@ -15,9 +15,10 @@ import go_lumber
 import lane
 import nginx
 import opensearch
-import victorialogs
+import parquet
 import splunk_logging
 import syslog_lane
+import victorialogs
 
 LANES = {
     "ElasticMQ 1.6.11": elasticmq.run,
@@ -28,6 +29,7 @@ LANES = {
     "nginx": nginx.run,
     "rsyslog": syslog_lane.rsyslog,
     "syslog-ng": syslog_lane.syslog_ng,
+    "PySpark 4.3.0 and pyarrow 26.0.1": parquet.run,
 }
 
 

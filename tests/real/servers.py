@@ -37,14 +37,20 @@ class CannotBeHad(Exception):
     """A server is not to be had on this machine; the text says why."""
 
 
+def java(tool: str = "java", package: str = "") -> None:
+    """Makes sure that there is Java, and a tool that runs on it; raises `CannotBeHad` where it cannot be installed."""
+    if shutil.which(tool) is None or shutil.which("java") is None:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise CannotBeHad(f"needs java and {tool}" if package else "needs java")
+        packages = f"{package} openjdk-17-jre-headless"
+        install = f"apt-get update -q && apt-get install -y -q --no-install-recommends {packages}"
+        if subprocess.run(["bash", "-c", install], capture_output=True, timeout=600).returncode != 0:
+            raise CannotBeHad(f"needs {packages.strip()}, and apt-get could not install it")
+
+
 def maven(*arguments: str, folder: Path) -> None:
     """Runs Maven in `folder`; raises `CannotBeHad` where there is none or it fails."""
-    if shutil.which("mvn") is None or shutil.which("java") is None:
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise CannotBeHad("needs java and mvn")
-        install = "apt-get update -q && apt-get install -y -q --no-install-recommends maven openjdk-17-jre-headless"
-        if subprocess.run(["bash", "-c", install], capture_output=True, timeout=600).returncode != 0:
-            raise CannotBeHad("needs java and mvn, and apt-get could not install them")
+    java("mvn", "maven")
     run = subprocess.run(["mvn", "-q", "-B", *arguments], cwd=folder, capture_output=True, text=True, timeout=600)
     if run.returncode != 0:
         lines = (line.removeprefix("[ERROR]").strip() for line in run.stdout.splitlines() + run.stderr.splitlines())

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use cloudtrail::Timestamp;
+
 use crate::health::LaneState;
-use crate::{Event, Reason};
+use crate::{Event, Reason, Via};
 
 /// What has become of the confirmations of a destination that confirms what it has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub trait LaneObserver: Send + Sync {
     /// The destination took these events.
     fn delivered(&self, events: &mut dyn Iterator<Item = &Event>) {
         let _ = events;
+    }
+    /// An object was stored; its events came here by `via`, and happened at `times`.
+    fn stored(&self, via: Via, times: &[Timestamp]) {
+        let _ = (via, times);
     }
     /// The lane's state has changed.
     fn state(&self, state: &LaneState) {

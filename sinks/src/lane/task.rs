@@ -87,7 +87,8 @@ impl LaneTask {
                         self.finishing = true;
                         self.close();
                     }
-                    Some(Command::Finish) => {}
+                    // This lane gathers nothing.
+                    Some(Command::Finish | Command::Gather(_)) => {}
                     Some(Command::Abandon) | None => return,
                 },
                 Some(ended) = self.sending.join_next_with_id() => self.sent(ended),
@@ -325,7 +326,7 @@ impl LaneTask {
     }
 }
 
-fn probe_delays(retry: &RetryConfig) -> Delays {
+pub(super) fn probe_delays(retry: &RetryConfig) -> Delays {
     let max = retry.max.min(PROBE_INTERVAL_MAX);
     Delays::new(&RetryConfig { initial: retry.initial.max(Duration::from_secs(1)).min(max), max, ..*retry })
 }

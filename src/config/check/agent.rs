@@ -89,8 +89,11 @@ impl Checker<'_> {
     }
 
     /// Refuses a budget with which a lane could not always go on.
-    pub(super) fn memory(&self, agent: &Agent, sinks: usize) {
-        let minimum = memory_minimum(agent.limits.event_bytes, sinks);
+    ///
+    /// So many of the sinks are `gathering`: their parts are beside the budget of the lanes.
+    pub(super) fn memory(&self, agent: &Agent, sinks: usize, gathering: usize) {
+        let parts = (sinks + gathering) as u64;
+        let minimum = memory_minimum(agent.limits.event_bytes, sinks) * parts / (sinks as u64).max(1);
         let message = format!(
             "{} are too little for {sinks} sinks with events of up to {}: at least {}",
             format_size(agent.memory_budget),

@@ -8,7 +8,7 @@ use sinks::destinations::{self, Defaults, Reach};
 
 use super::super::de::keys_of;
 use super::super::model::{Batch, Concurrency, FileSink, Network, Retry, SinkConfig, SinkKind, Tls};
-use super::super::raw::{RawConsole, RawFileSink, RawLane, RawNetwork, RawTls};
+use super::super::raw::{RawBatch, RawConsole, RawFileSink, RawLane, RawNetwork, RawTls};
 use super::super::settings::Settings;
 use super::super::tree::Node;
 use super::super::units::{Size, Span, format_size};
@@ -93,7 +93,7 @@ impl Checker<'_> {
                 )
             })
         };
-        let lane = self.lane(lane?, &path, &defaults);
+        let lane = self.lane(lane?, &path, &defaults, destinations::gathers(type_name));
         let (kind, allow_plaintext) = kind?;
         let mut sink = SinkConfig { name: name.to_owned(), type_name: type_name.to_owned(), kind, ..lane };
         self.keep(&["sinks", name], &plain(&own));
@@ -122,8 +122,12 @@ impl Checker<'_> {
         built.identity
     }
 
-    fn lane(&self, mut raw: RawLane, path: &str, defaults: &Defaults) -> SinkConfig {
+    fn lane(&self, mut raw: RawLane, path: &str, defaults: &Defaults, gathers: bool) -> SinkConfig {
         let key = |key: &str| format!("{path}.{key}");
+        let batch = &raw.batch;
+        let sets_batch = batch.max_bytes.is_some() || batch.max_events.is_some() || batch.max_age.is_some();
+        let message = "has no meaning here: an object is complete where its log file ends; take it away";
+        self.require(!(gathers && sets_batch), &key("batch"), message);
         let batch_bytes = raw.batch.max_bytes.get_or_insert(Size(defaults.batch_bytes as u64)).0;
         let events = u32::try_from(defaults.batch_events).unwrap_or(u32::MAX);
         let batch_events = *raw.batch.max_events.get_or_insert(events);
@@ -150,6 +154,9 @@ impl Checker<'_> {
         self.require(raw.concurrency.min >= 1, &key("concurrency.min"), "at least 1");
         let good = (raw.concurrency.min..=CONCURRENCY_MAX).contains(&concurrency_max);
         self.require(good, &key("concurrency.max"), "from concurrency.min to 256");
+        if gathers {
+            raw.batch = RawBatch::default();
+        }
         let name = path.rsplit('.').next().unwrap_or_default();
         self.keep(&["sinks", name], &raw);
         SinkConfig {
