@@ -3,6 +3,7 @@
 //! **Invariant** Offering never blocks: a lane that cannot take an event leaves it owed, and the log file is
 //! fetched again once the lane is open.
 
+mod apart;
 mod batcher;
 mod confirm;
 mod task;
@@ -96,8 +97,8 @@ impl Lane {
     #[must_use]
     pub fn start(config: LaneConfig, sink: Arc<dyn Sink>, ports: LanePorts) -> Self {
         let stats = Arc::new(LaneStats::default());
-        let start_at = config.concurrency_min.max(config.concurrency_max.div_ceil(2));
-        let health = Arc::new(Health::new(config.batch.bytes_max, start_at));
+        let (least, most) = (config.concurrency_min, config.concurrency_max);
+        let health = Arc::new(Health::new(config.batch.bytes_max, least, most));
         let courier = Courier {
             name: config.name.clone(),
             sink_type: config.sink_type.clone(),

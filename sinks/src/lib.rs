@@ -5,6 +5,7 @@
 //! [`ports`]. This crate does not know SQS, or how an event arrived, and names no AWS SDK type.
 
 mod additions;
+mod batch_limit;
 mod body;
 mod budget;
 mod contract;
@@ -26,6 +27,7 @@ mod settle;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod throttle;
 
 pub use additions::{Made, ParcelMaker};
 pub use body::{Body, Piece, escaped_len};
