@@ -127,7 +127,7 @@ fn remedy(error: &CallError, permission: &str) -> String {
         "" => "is the service reached from here? (see `endpoints` and `proxy` of [aws])".to_owned(),
         _ => "see the credentials, and the region".to_owned(),
     };
-    format!("{}: {help}", error.message)
+    format!("{}: {help}", error.message.trim_end_matches(['.', ':', ' ']))
 }
 
 #[cfg(test)]

@@ -322,7 +322,8 @@ async fn ask_sink(
 
 /// Whether files can be written beside `probe`.
 async fn writable(probe: &std::path::Path) -> Finding {
-    let folder = probe.parent().unwrap_or(probe).display().to_string();
+    let folder = probe.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(std::path::Path::new("this folder")).display().to_string();
     match LocalFiles.replace(probe, bytes::Bytes::new()).await {
         Ok(()) => {
             let _ = std::fs::remove_file(probe);

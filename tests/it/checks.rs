@@ -51,7 +51,7 @@ async fn a_sink_that_does_not_take_the_test_event_fails_the_check() {
     bench.loggly.set_mode(testkit::destinations::Failure::Status(403));
     let (code, text) = check(&bench, &["--send-test-event"]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("FAILED sinks.loggly test event: not let in: unauthorized (HTTP 403)"), "{text}");
+    assert!(text.contains("FAILED  sinks.loggly test event: not let in: unauthorized (HTTP 403)"), "{text}");
     assert!(text.contains("ok      sinks.file test event: delivered"), "{text}");
 }
 

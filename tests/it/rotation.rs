@@ -152,8 +152,8 @@ async fn a_secret_that_cannot_be_read_is_named_with_its_key_and_the_remedy() {
     assert!(text.contains(&expected) && text.contains("see its name, and the region"), "{text}");
     let (code, text) = said("check", &[]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains(&format!("FAILED {expected}")), "{text}");
-    assert!(text.contains("FAILED sinks.elasticsearch: not asked"), "{text}");
+    assert!(text.contains(&format!("FAILED  {expected}")), "{text}");
+    assert!(text.contains("FAILED  sinks.elasticsearch: not asked"), "{text}");
     assert!(text.contains("ok      sinks.file:"), "the others are asked all the same: {text}");
     // Without asking anybody all that can be told is told.
     assert_eq!(said("check", &["--offline"]).0, Some(0));
