@@ -75,6 +75,10 @@ impl Sink for RenewingSink {
         self.sink().event_bytes_max()
     }
 
+    fn group(&self, event: &Event, group: &mut String) {
+        self.sink().group(event, group);
+    }
+
     async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason> {
         self.sink().encode(events, shape).await
     }
@@ -154,6 +158,17 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         assert_eq!((log, make.0.load(Ordering::Relaxed)), (vec![61], 3));
+    }
+
+    #[test]
+    fn every_method_of_a_sink_is_passed_on() {
+        let (contract, own) = (include_str!("contract.rs"), include_str!("renew.rs"));
+        let (_, rest) = contract.split_once("pub trait Sink: Send + Sync {").unwrap();
+        let (methods, _) = rest.split_once("\n}\n").unwrap();
+        let names = methods.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
+        let (own, _) = own.split_once("#[cfg(test)]").unwrap();
+        let missing: Vec<&str> = names.filter(|name| !own.contains(&format!(".{name}("))).collect();
+        assert!(missing.is_empty(), "a default of the trait would speak for the sink: {missing:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -498,7 +498,11 @@ fn a_sink_can_have_dead_letters_of_its_own() {
     let DeadLetter::Sqs { region, aws, .. } = &letters else { panic!("{letters}") };
     assert_eq!((region.as_deref(), aws.as_str()), (Some("eu-west-1"), "default"));
     assert_eq!(config.dead_letters(), [&letters]);
-    assert!(config.effective.contains("[sinks.out.dead_letter]\naws = \"default\"\nqueue_url"), "{}", config.effective);
+    assert!(
+        config.effective.contains("[sinks.out.dead_letter]\naws = \"default\"\nqueue_url"),
+        "{}",
+        config.effective
+    );
     refused(
         &with("dead_letter = \"here\""),
         &["t.toml:3: sinks.out.dead_letter: expected a table: [sinks.out.dead_letter], found a string"],

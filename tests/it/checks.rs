@@ -92,3 +92,21 @@ async fn a_sink_that_is_not_required_holds_up_nothing_and_still_gets_what_it_can
     let loggly = report.sinks.iter().find(|sink| sink.sink == "loggly").unwrap();
     assert!(loggly.corrupt.is_empty() && loggly.invented.is_empty(), "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_s_proxy_is_used_but_for_what_no_proxy_names() {
+    let bench = Bench::start().await;
+    let config = Config::new().sink(Sink::Loggly, "allow_plaintext = true");
+    // No name ends in `.invalid`: only the proxy can know what is meant, and here it is the destination itself.
+    let text = config.text(&bench).replace(&bench.loggly.url, "http://loggly.invalid");
+    std::fs::write(bench.path("trailship.toml"), text).unwrap();
+    let mut command = bench.command("run");
+    // Calls to AWS would go there as well.
+    command.env("HTTP_PROXY", &bench.loggly.url).env("NO_PROXY", "127.0.0.1");
+    let mut agent = bench.run_command(command);
+    bench.issue_all(&mut Generator::new(99), [20; 5]).await;
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    let report = bench.assert_passes(&config);
+    assert_eq!(report.sinks[0].stored, 100, "{report}");
+}

@@ -4,6 +4,10 @@ use std::io::{self, Read as _, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+#[allow(
+    clippy::disallowed_types,
+    reason = "it is of one member, as we wrote it, and read up to a limit"
+)]
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
@@ -89,6 +93,7 @@ fn unwrap(wrapped: &Wrapped) -> Result<Vec<u8>, String> {
     }
     let bytes = STANDARD.decode(&wrapped.letter).map_err(|error| error.to_string())?;
     let mut plain = Vec::new();
+    #[allow(clippy::disallowed_types, reason = "see above")]
     let read = GzDecoder::new(bytes.as_slice()).take(LETTER_BYTES_MAX).read_to_end(&mut plain);
     read.map(|_| plain).map_err(|error| error.to_string())
 }
