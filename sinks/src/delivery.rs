@@ -80,8 +80,10 @@ pub(crate) struct Ended {
     pub(crate) probes: Vec<Item>,
     /// Accepted, waiting for their confirmation.
     pub(crate) pending: Vec<(Item, Token)>,
-    /// The destination had too much to do at least once.
-    pub(crate) overloaded: bool,
+    /// Not let in by the destination's set-up while it takes others: they wait by themselves.
+    pub(crate) apart: Vec<Item>,
+    /// Why they were not.
+    pub(crate) apart_for: Option<Reason>,
     /// The destination took at least one event.
     pub(crate) accepted: bool,
     /// A probe was judged for what it is: the destination works.
@@ -196,6 +198,11 @@ impl Courier {
         let step = self.judge_each(self.part(vec![item], Shape::Normal), verdicts, &mut progress).await;
         let mut ended = progress.ended;
         let mut suspects = progress.suspects.into_iter();
+        // A probe shows whether the lane can open, and this one does not.
+        if let Some(why) = ended.apart_for.take() {
+            ended.shut = Some(LaneState::Denied(why));
+            ended.probes.append(&mut ended.apart);
+        }
         if let Some((item, why)) = suspects.next() {
             ended.shut = Some(suspected(&why));
             ended.probes.push(item);
@@ -209,7 +216,7 @@ impl Courier {
                 // An event that is to be written otherwise was understood; one to be sent again was not.
                 let reshaped = parts.iter().any(|part| part.shape == Shape::Safe);
                 ended.probes.extend(parts.into_iter().flat_map(|part| part.items));
-                ended.answered = reshaped || ended.probes.is_empty();
+                ended.answered = ended.shut.is_none() && (reshaped || ended.probes.is_empty());
             }
         }
         ended
@@ -274,10 +281,14 @@ impl Courier {
                 return Step::Shut(state, part.items);
             }
             let attempt = Attempt { number: part.attempt, shape: part.shape, slot };
+            let started = self.clock.monotonic();
             let (why, retry_after) = match self.send(&events, &encoded, &attempt).await {
-                Judgement::Each(verdicts) => return self.judge_each(part, verdicts, progress).await,
+                Judgement::Each(verdicts) => {
+                    self.note_pace(&encoded, &verdicts, started);
+                    return self.judge_each(part, verdicts, progress).await;
+                }
                 Judgement::Strained(verdicts) => {
-                    progress.ended.overloaded = true;
+                    self.health.note_overload(self.clock.monotonic(), None);
                     return self.judge_each(part, verdicts, progress).await;
                 }
                 Judgement::Denied(why) => {
@@ -287,18 +298,31 @@ impl Courier {
                 Judgement::Refused(why) => return self.refused(part, why, progress),
                 Judgement::TooLarge(why) => {
                     if events.len() > 1 {
-                        self.health.learn_too_large(encoded.plain_len);
+                        self.health.learn_too_large(encoded.plain_len, self.clock.monotonic());
                     }
                     return self.refused(part, why, progress);
                 }
                 Judgement::Unavailable { why, retry_after } => (why, retry_after),
             };
-            progress.ended.overloaded |= is_overload(why.code);
+            if is_overload(why.code) {
+                self.health.note_overload(self.clock.monotonic(), retry_after);
+            }
             if self.failed(&why, events.len()) {
                 return Step::Shut(LaneState::Unavailable(why), part.items);
             }
             part.attempt += 1;
             part.wait = part.delays.next(retry_after, &*self.random);
+        }
+    }
+
+    /// Notes how long an answer took, if it accepts something and says nothing of an overload.
+    fn note_pace(&self, encoded: &Encoded, verdicts: &[Verdict], started: Duration) {
+        let is_accepted =
+            |it: &Verdict| matches!(it, Verdict::Delivered | Verdict::Duplicate | Verdict::Pending(_));
+        let is_overloaded = |it: &Verdict| matches!(it, Verdict::Retry(why) if is_overload(why.code));
+        if verdicts.iter().any(is_accepted) && !verdicts.iter().any(is_overloaded) {
+            let now = self.clock.monotonic();
+            self.health.note_answer(encoded.plain_len, now.saturating_sub(started), now);
         }
     }
 
@@ -367,12 +391,15 @@ impl Courier {
             }
             sorted.add(item, verdict, part.shape);
         }
+        let accepts = sorted.accepted.len() + sorted.pending.len() > 0;
         self.settle_accepted(&mut sorted, progress);
         let moved = sorted.moved || !sorted.suspects.is_empty();
         progress.suspects.append(&mut sorted.suspects);
         for why in &sorted.reasons {
             self.observer.failure(why, 1);
-            progress.ended.overloaded |= is_overload(why.code);
+        }
+        if sorted.reasons.iter().any(|why| is_overload(why.code)) {
+            self.health.note_overload(self.clock.monotonic(), None);
         }
         let retried_for = sorted.retry.first().map(|(_, why)| why.clone());
         let retry: Vec<Item> = sorted.retry.into_iter().map(|(item, _)| item).collect();
@@ -383,8 +410,12 @@ impl Courier {
         }
         if let Some(why) = sorted.denied {
             self.failed(&why, sorted.shut_out.len());
-            let left = sorted.shut_out.into_iter().chain(retry).chain(sorted.reshape).collect();
-            return Step::Shut(LaneState::Denied(why), left);
+            if !accepts && !self.health.note_denied() {
+                let left = sorted.shut_out.into_iter().chain(retry).chain(sorted.reshape).collect();
+                return Step::Shut(LaneState::Denied(why), left);
+            }
+            progress.ended.apart.append(&mut sorted.shut_out);
+            progress.ended.apart_for.get_or_insert(why);
         }
         let mut next = Vec::new();
         if !sorted.reshape.is_empty() {

@@ -23,9 +23,9 @@ pub mod http;
 pub mod loggly;
 pub mod logstash;
 pub mod logstash_http;
-mod size;
 #[cfg(feature = "parquet")]
 pub mod parquet;
+mod size;
 pub mod splunk_hec;
 pub mod sumo_logic;
 pub mod syslog;

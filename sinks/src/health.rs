@@ -1,11 +1,14 @@
 //! A lane's health: whether it accepts, since when it fails, and what it learnt about the destination.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::batch_limit::BatchLimit;
+use crate::retry::RETRY_AFTER_MAX;
+use crate::throttle::Throttle;
 use crate::{Reason, ReasonCode};
 
 /// Whether a lane takes events.
@@ -52,21 +55,27 @@ pub struct Health {
     failing_since: Mutex<Option<Duration>>,
     last_failure: Mutex<Option<Failure>>,
     last_delivery: Mutex<Option<SystemTime>>,
-    batch_bytes_max: AtomicUsize,
-    concurrency: AtomicUsize,
+    batch: Mutex<BatchLimit>,
+    throttle: Mutex<Throttle>,
+    /// Until when no request may begin: the destination asked for it.
+    rest_until: Mutex<Duration>,
+    /// What was accepted when an answer last denied all of its events.
+    denied_at: AtomicU64,
 }
 
 impl Health {
-    /// An open lane.
-    pub(crate) fn new(batch_bytes_max: usize, concurrency: usize) -> Self {
+    /// An open lane, with the most bytes of a batch and the bounds of requests at once.
+    pub(crate) fn new(batch_bytes_max: usize, least: usize, most: usize) -> Self {
         Self {
             state: watch::Sender::new(LaneState::Open),
             accepted: AtomicU64::new(0),
             failing_since: Mutex::default(),
             last_failure: Mutex::default(),
             last_delivery: Mutex::default(),
-            batch_bytes_max: AtomicUsize::new(batch_bytes_max),
-            concurrency: AtomicUsize::new(concurrency),
+            batch: Mutex::new(BatchLimit::new(batch_bytes_max)),
+            throttle: Mutex::new(Throttle::new(least, most)),
+            rest_until: Mutex::default(),
+            denied_at: AtomicU64::new(0),
         }
     }
 
@@ -97,18 +106,50 @@ impl Health {
     /// The most bytes a batch may have: configured, or learnt from a destination that found one too large.
     #[must_use]
     pub fn batch_bytes_max(&self) -> usize {
-        self.batch_bytes_max.load(Ordering::Relaxed)
+        lock(&self.batch).bytes()
     }
 
     /// Requests that may be under way at once at the moment.
     #[must_use]
     pub fn concurrency(&self) -> usize {
-        self.concurrency.load(Ordering::Relaxed)
+        lock(&self.throttle).limit()
+    }
+
+    /// How long no request may begin, because the destination asked for it.
+    pub(crate) fn rest(&self, now: Duration) -> Duration {
+        lock(&self.rest_until).saturating_sub(now)
+    }
+
+    /// A batch waits because there are as many requests as there may be.
+    pub(crate) fn note_full(&self) {
+        lock(&self.throttle).full();
+    }
+
+    /// At least one event of a request of `bytes` was accepted after `took`.
+    pub(crate) fn note_answer(&self, bytes: usize, took: Duration, now: Duration) {
+        lock(&self.throttle).answered(bytes, took);
+        lock(&self.batch).taken(bytes, now);
+    }
+
+    /// The destination has too much to do, and may have asked to be left alone for a time.
+    pub(crate) fn note_overload(&self, now: Duration, retry_after: Option<Duration>) {
+        lock(&self.throttle).overloaded(now);
+        if let Some(wish) = retry_after {
+            let mut until = lock(&self.rest_until);
+            *until = (*until).max(now + wish.min(RETRY_AFTER_MAX));
+        }
     }
 
     /// Events that the destination took so far; a later, larger number is a witness.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// An answer denied events and accepted none; true if the destination has accepted others since the last such
+    /// answer, so that only these are at fault and not its whole set-up.
+    pub(crate) fn note_denied(&self) -> bool {
+        let accepted = self.accepted();
+        self.denied_at.swap(accepted, Ordering::Relaxed) < accepted
     }
 
     pub(crate) fn note_accepted(&self, events: u64, at: SystemTime) {
@@ -133,14 +174,9 @@ impl Health {
         now.saturating_sub(since) >= patience
     }
 
-    /// A batch of `bytes` was too large: from now on, half of it.
-    pub(crate) fn learn_too_large(&self, bytes: usize) {
-        let learnt = (bytes / 2).max(1024);
-        self.batch_bytes_max.fetch_min(learnt, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_concurrency(&self, requests: usize) {
-        self.concurrency.store(requests, Ordering::Relaxed);
+    /// A batch of `bytes` was too large.
+    pub(crate) fn learn_too_large(&self, bytes: usize, now: Duration) {
+        lock(&self.batch).refused(bytes, now);
     }
 
     pub(crate) fn set_state(&self, state: LaneState) {

@@ -3,6 +3,7 @@
 //! **Invariant** Offering never blocks: a lane that cannot take an event leaves it owed, and the log file is
 //! fetched again once the lane is open.
 
+mod apart;
 mod batcher;
 mod confirm;
 mod objects;
@@ -149,8 +150,8 @@ impl Lane {
     }
 
     fn healthy(config: &LaneConfig) -> Arc<Health> {
-        let start_at = config.concurrency_min.max(config.concurrency_max.div_ceil(2));
-        Arc::new(Health::new(config.batch.bytes_max, start_at))
+        let (least, most) = (config.concurrency_min, config.concurrency_max);
+        Arc::new(Health::new(config.batch.bytes_max, least, most))
     }
 
     fn run<F: Future<Output = ()> + Send + 'static>(

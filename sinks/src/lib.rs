@@ -5,6 +5,7 @@
 //! [`ports`]. This crate does not know SQS, or how an event arrived, and names no AWS SDK type.
 
 mod additions;
+mod batch_limit;
 mod body;
 mod budget;
 mod contract;
@@ -21,12 +22,14 @@ mod lane;
 mod objects;
 pub mod ports;
 mod ranges;
+mod renew;
 mod retry;
 mod secret;
 mod settle;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod throttle;
 
 pub use additions::{Made, ParcelMaker};
 pub use body::{Body, Piece, escaped_len};
@@ -34,7 +37,9 @@ pub use budget::{Budget, Charge};
 pub use contract::{
     Answer, Attempt, Encoded, Head, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict,
 };
-pub use dead_letter::{DeadLetterStore, FileDeadLetters, Letter, NoDeadLetters, ObjectDeadLetters};
+pub use dead_letter::{
+    DeadLetterStore, FileDeadLetters, Letter, MESSAGE_BYTES_MAX, NoDeadLetters, ObjectDeadLetters,
+};
 pub use delivery::{Acknowledgement, LaneObserver, Unobserved};
 pub use event::{Event, LogFile, Parcel, Via};
 pub use file::{ConsoleSink, FileSink, LineFormat};
@@ -43,6 +48,7 @@ pub use http::{Compression, HttpDestination};
 pub use lane::{BatchConfig, Lane, LaneConfig, LanePass, LanePorts};
 pub use objects::{Gathering, Object, ObjectSink, StoreError};
 pub use ranges::RangeSet;
+pub use renew::RenewingSink;
 pub use retry::{Delays, RetryConfig, jitter};
 pub use secret::{Redactor, Secret};
 pub use settle::{Account, Outcome, Owed, Share};

@@ -11,7 +11,7 @@ use cloudtrail::{Field, Limits, LogFileReader};
 use sinks::{
     Acknowledgement, Attempt, BatchConfig, Encoded, Event, Judgement, Lane, LaneConfig, LaneObserver,
     LanePorts, LaneState, LogFile, Outcome, Parcel, ParcelMaker, Reason, ReasonCode, RetryConfig, Shape,
-    Share, Sink, Token, Verdict, Via,
+    Share, Sink, Token, Unobserved, Verdict, Via,
 };
 use testkit::ports::{MemoryDeadLetters, SeededRandom, SimulatedClock};
 
@@ -971,4 +971,152 @@ async fn throttling_slows_the_lane_down_and_success_speeds_it_up() {
     share.ended(500);
     assert!(share.idle().await.is_closed());
     assert_eq!(bench.lane.health().concurrency(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_is_asked_to_wait_begins_no_other_request_meanwhile() {
+    let mut several = config();
+    several.batch.events_max = 10;
+    several.concurrency_max = 8;
+    let first = Mutex::new(true);
+    let sink = Scripted::new(move |ids, _| match std::mem::take(&mut *first.lock().unwrap()) {
+        true => Judgement::Unavailable {
+            why: Reason::new(ReasonCode::Throttled, "429"),
+            retry_after: Some(Duration::from_secs(20)),
+        },
+        false => Judgement::all(ids.len(), &Verdict::Delivered),
+    });
+    *sink.delay.lock().unwrap() = Duration::from_millis(50);
+    let bench = Bench::start(sink, several);
+    bench.offer(10);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = bench.sink.requests();
+    let later = Share::new();
+    for parcel in parcels(100) {
+        bench.lane.offer(&parcel, &later);
+    }
+    later.ended(100);
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    assert_eq!(bench.sink.requests(), before, "it was to be left alone");
+    assert!(later.idle().await.is_closed());
+    assert!(bench.share.idle().await.is_closed());
+}
+
+/// A destination that serves `capacity` requests at once, each in 100 ms; further ones wait for their turn.
+struct Busy {
+    places: tokio::sync::Semaphore,
+    requests: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait]
+impl Sink for Busy {
+    fn encoded_len(&self, event: &Event) -> usize {
+        event.bytes().len()
+    }
+
+    async fn encode(&self, events: &Arc<[Event]>, _shape: Shape) -> Result<Encoded, Reason> {
+        Ok(Encoded { plain_len: events.len() * 100, ..Encoded::default() })
+    }
+
+    async fn send(&self, events: &[Event], _encoded: &Encoded, _attempt: &Attempt) -> Judgement {
+        let _place = self.places.acquire().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Judgement::all(events.len(), &Verdict::Delivered)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_only_queues_more_requests_is_not_sent_more_of_them() {
+    for (capacity, expected) in [(4, 4..=14), (100, 32..=32)] {
+        let busy = Arc::new(Busy { places: tokio::sync::Semaphore::new(capacity), requests: 0.into() });
+        let mut config = config();
+        (config.batch.events_max, config.concurrency_max) = (10, 32);
+        let ports = LanePorts {
+            clock: Arc::new(SimulatedClock::new(1_700_000_000)),
+            random: Arc::new(SeededRandom::new(1)),
+            dead_letters: Arc::new(MemoryDeadLetters::new()),
+            observer: Arc::new(Unobserved),
+        };
+        let lane = Lane::start(config, busy.clone(), ports);
+        let started = tokio::time::Instant::now();
+        let share = Share::new();
+        for parcel in parcels(10_000) {
+            lane.offer(&parcel, &share);
+        }
+        share.ended(10_000);
+        assert!(share.idle().await.is_closed());
+        let limit = lane.health().concurrency();
+        assert!(expected.contains(&limit), "{capacity}: {limit}");
+        // None of its places stood empty for long.
+        let least = Duration::from_millis(100 * 1000 / capacity.min(32) as u64);
+        assert!(started.elapsed() < least * 3 / 2, "{capacity}: {:?}", started.elapsed());
+    }
+}
+
+/// Takes all but the events with these ids, whose index is missing.
+fn no_index_for(missing: &'static [&'static str]) -> impl Fn(&[String], &Attempt) -> Judgement {
+    let denied = || Verdict::Denied(Reason::new(ReasonCode::Misconfigured, "no such index"));
+    move |ids, _| {
+        let verdict = |id: &String| match missing.contains(&id.as_str()) {
+            true => denied(),
+            false => Verdict::Delivered,
+        };
+        Judgement::Each(ids.iter().map(verdict).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_events_whose_index_is_missing_wait_by_themselves_and_shut_nothing() {
+    let bench = Bench::start(Scripted::new(no_index_for(&["3", "5"])), config());
+    bench.offer(100);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let share = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(50..60)));
+        for parcel in parcels(60) {
+            bench.lane.offer(&parcel, &share);
+        }
+        assert!(share.idle().await.is_closed() || share.account().settled.contains(59));
+        assert!(bench.lane.health().state().is_open());
+    }
+    assert!(bench.share.owes(3) && bench.share.owes(5) && !bench.share.owes(4));
+    assert!(bench.dead().is_empty());
+    assert!((3..20).contains(&bench.times_sent()["3"]), "sent again, not hammered");
+    bench.sink.now(all_good);
+    assert!(bench.share.idle().await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_which_the_index_is_missing_shuts_the_lane_once_nothing_else_is_taken() {
+    let bench = Bench::start(Scripted::new(all_good), config());
+    assert!(bench.ship(10).await);
+    bench.sink.now(no_index_for(&["10", "11", "12"]));
+    let share = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(10..13)));
+    for parcel in parcels(13) {
+        bench.lane.offer(&parcel, &share);
+    }
+    let waited = bench.shuts().await;
+    assert!(matches!(bench.lane.health().state(), LaneState::Denied(_)));
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.share.idle().await.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_events_that_wait_by_themselves_shut_the_lane() {
+    let bench = Bench::start(
+        Scripted::new(|ids, _| {
+            let denied = Verdict::Denied(Reason::new(ReasonCode::Misconfigured, "no such index"));
+            let verdict = |id: &String| match id.ends_with('0') {
+                true => Verdict::Delivered,
+                false => denied.clone(),
+            };
+            Judgement::Each(ids.iter().map(verdict).collect())
+        }),
+        config(),
+    );
+    bench.offer(3000);
+    bench.shuts().await;
+    assert!(bench.lane.stats().in_flight() <= 8, "the rest was let go of");
 }

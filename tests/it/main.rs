@@ -5,6 +5,7 @@ mod agent;
 mod bench;
 mod config;
 
+mod checks;
 mod configuration;
 mod crash;
 mod elasticsearch;
@@ -18,6 +19,8 @@ mod memory;
 mod odd_inputs;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod redrive;
+mod rotation;
 mod secrets;
 mod shutdown;
 mod splunk;

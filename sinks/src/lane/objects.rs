@@ -88,7 +88,11 @@ impl ObjectCourier {
             Ok(()) => "ok",
             Err(StoreError::Unavailable(why) | StoreError::Denied(why)) => why.code.as_str(),
         };
-        self.observer.request(name, self.clock.monotonic().saturating_sub(started));
+        let now = self.clock.monotonic();
+        self.observer.request(name, now.saturating_sub(started));
+        if result.is_ok() {
+            self.health.note_answer(ready.object.bytes.len(), now.saturating_sub(started), now);
+        }
         result
     }
 
@@ -128,8 +132,6 @@ pub(super) struct ObjectTask {
     probes: VecDeque<Ready>,
     probe_delays: Delays,
     probe_at: Option<Duration>,
-    successes: usize,
-    slowed_at: Option<Duration>,
     finishing: bool,
 }
 
@@ -148,8 +150,6 @@ impl ObjectTask {
             probes: VecDeque::new(),
             probe_delays,
             probe_at: None,
-            successes: 0,
-            slowed_at: None,
             finishing: false,
         }
     }
@@ -217,7 +217,10 @@ impl ObjectTask {
     }
 
     fn dispatch(&mut self) {
-        while !self.is_shut() && self.sending.len() < self.courier.health.concurrency() {
+        while !self.is_shut() && !self.queue.is_empty() {
+            if self.sending.len() >= self.courier.health.concurrency() {
+                return self.courier.health.note_full();
+            }
             let Some(ready) = self.queue.pop_front() else { return };
             let courier = Arc::clone(&self.courier);
             self.sending.spawn(async move { courier.deliver(ready).await });
@@ -230,33 +233,14 @@ impl ObjectTask {
             // Its events were released when it died.
             Err(_) => Stored { left: None, shut: None, overloaded: true },
         };
-        self.adapt(stored.overloaded);
+        if stored.overloaded {
+            self.courier.health.note_overload(self.now(), None);
+        }
         match (stored.shut, stored.left) {
             (Some(state), left) => self.shut(state, left),
             (None, _) if self.is_shut() && !stored.overloaded => self.reopen(),
             (None, _) if self.is_shut() => self.schedule_probe(),
             (None, _) => {}
-        }
-    }
-
-    /// Additive increase, multiplicative decrease.
-    fn adapt(&mut self, overloaded: bool) {
-        let (health, config) = (&self.courier.health, &self.courier.config);
-        let current = health.concurrency();
-        if overloaded {
-            self.successes = 0;
-            let now = self.courier.clock.monotonic();
-            // What was under way together says the same thing once.
-            if self.slowed_at.is_none_or(|at| now.saturating_sub(at) > Duration::from_secs(1)) {
-                self.slowed_at = Some(now);
-                health.set_concurrency((current / 2).max(config.concurrency_min).max(1));
-            }
-            return;
-        }
-        self.successes += 1;
-        if self.successes >= current {
-            self.successes = 0;
-            health.set_concurrency((current + 1).min(config.concurrency_max.max(1)));
         }
     }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 
+use super::apart::Apart;
 use super::batcher::{Batcher, Closed};
 use super::{Command, LaneConfig};
+use crate::Reason;
 use crate::delivery::{Courier, Ended, Item, PROBES_MAX};
 use crate::health::LaneState;
 use crate::retry::{Delays, RetryConfig};
@@ -37,15 +39,14 @@ pub(super) struct LaneTask {
     probe_delays: Delays,
     probe_at: Option<Duration>,
     probe_number: u32,
-    successes: usize,
-    slowed_at: Option<Duration>,
+    apart: Apart,
     finishing: bool,
 }
 
 impl LaneTask {
     pub(super) fn new(config: LaneConfig, courier: Arc<Courier>, stats: Arc<LaneStats>) -> Self {
         let slots = u32::try_from(config.concurrency_max.max(1)).unwrap_or(1);
-        let probe_delays = probe_delays(&config.retry);
+        let (probe_delays, apart) = (probe_delays(&config.retry), Apart::new(config.retry));
         let open = Batcher::new(Arc::clone(&courier.sink), Arc::clone(&courier.health), config.batch);
         Self {
             config,
@@ -62,8 +63,7 @@ impl LaneTask {
             probe_delays,
             probe_at: None,
             probe_number: 0,
-            successes: 0,
-            slowed_at: None,
+            apart,
             finishing: false,
         }
     }
@@ -128,7 +128,9 @@ impl LaneTask {
         let batch = self.open.due();
         let congested = self.courier.health.state() == LaneState::Congested;
         let look = congested.then(|| self.now() + Duration::from_millis(20));
-        let due = [batch, self.probe_at, look].into_iter().flatten().min();
+        let rest = self.courier.health.rest(self.now());
+        let rested = (!rest.is_zero() && !self.queue.is_empty()).then(|| self.now() + rest);
+        let due = [batch, self.probe_at, look, rested, self.apart.due()].into_iter().flatten().min();
         due.map_or(Duration::from_secs(3600), |due| due.saturating_sub(self.now()))
     }
 
@@ -137,6 +139,10 @@ impl LaneTask {
         self.open.close_due(now, &mut self.queue);
         if self.probe_at.is_some_and(|at| now >= at) {
             self.probe();
+        }
+        let apart = self.apart.take_due(now, self.config.batch.events_max, &*self.courier.random);
+        for group in self.open.apart(apart) {
+            self.queue.push_back(Closed::new(group, 0));
         }
     }
 
@@ -156,16 +162,19 @@ impl LaneTask {
         self.open.close_all(&mut self.queue);
     }
 
-    /// Starts as many deliveries as concurrency and the lane's part of the memory allow.
+    /// Starts as many deliveries as concurrency, the destination's wishes and the lane's part of the memory allow.
     fn dispatch(&mut self) {
-        if self.courier.health.state().is_shut() {
+        let health = Arc::clone(&self.courier.health);
+        if health.state().is_shut() || !health.rest(self.now()).is_zero() {
             return;
         }
-        while self.sending.len() < self.courier.health.concurrency() {
+        while let Some(next) = self.queue.front() {
+            if self.sending.len() >= health.concurrency() {
+                return health.note_full();
+            }
             let sending: u64 = self.in_use.values().map(|&(_, bytes)| bytes).sum();
             let confirming: u64 = self.confirming_bytes.values().sum();
             let held = sending + confirming;
-            let Some(next) = self.queue.front() else { return };
             if held > 0 && held + next.bytes > self.config.memory_part {
                 return;
             }
@@ -196,7 +205,6 @@ impl LaneTask {
             }
             return;
         };
-        self.adapt(&ended);
         if !ended.pending.is_empty() {
             let waiting = self.courier.expect(ended.pending);
             let (courier, timeout) = (Arc::clone(&self.courier), self.config.ack_timeout);
@@ -207,34 +215,12 @@ impl LaneTask {
             Some(state) => self.shut(state, ended.probes, ended.retry_after),
             None => {
                 let back = ended.accepted || ended.answered;
+                self.keep_apart(ended.apart, ended.apart_for);
                 self.keep_probes(ended.probes);
                 if is_shut {
                     if back { self.reopen() } else { self.schedule_probe(None) }
                 }
             }
-        }
-    }
-
-    /// Additive increase, multiplicative decrease.
-    fn adapt(&mut self, ended: &Ended) {
-        let current = self.courier.health.concurrency();
-        if ended.overloaded {
-            self.successes = 0;
-            let now = self.now();
-            // Requests that were under way together say the same thing once.
-            if self.slowed_at.is_none_or(|at| now.saturating_sub(at) > Duration::from_secs(1)) {
-                self.slowed_at = Some(now);
-                self.courier.health.set_concurrency((current / 2).max(self.config.concurrency_min).max(1));
-            }
-            return;
-        }
-        if !ended.accepted {
-            return;
-        }
-        self.successes += 1;
-        if self.successes >= current {
-            self.successes = 0;
-            self.courier.health.set_concurrency((current + 1).min(self.config.concurrency_max.max(1)));
         }
     }
 
@@ -248,12 +234,21 @@ impl LaneTask {
             self.courier.observer.state(&state);
         }
         let queued = self.queue.drain(..).flat_map(|closed| closed.items).chain(self.open.take());
-        let held: Vec<Item> = probes.into_iter().chain(queued).collect();
+        let held: Vec<Item> = probes.into_iter().chain(self.apart.take_all()).chain(queued).collect();
         self.keep_probes(held);
         if !was_shut {
             self.probe_delays = probe_delays(&self.config.retry);
         }
         self.schedule_probe(retry_after);
+    }
+
+    /// Lets events wait that the destination's set-up does not let in. With too many of them the lane shuts.
+    fn keep_apart(&mut self, items: Vec<Item>, why: Option<Reason>) {
+        let now = self.now();
+        let over = self.apart.keep(items, now, &*self.courier.random);
+        if let (false, Some(why)) = (over.is_empty(), why) {
+            self.shut(LaneState::Denied(why), over, None);
+        }
     }
 
     /// Adds events to probe with, as long as there is room; the others are released.
@@ -314,7 +309,9 @@ impl LaneTask {
             self.courier.observer.state(&LaneState::Congested);
         }
         drop(self.open.take());
-        while self.stats.held_bytes() > self.config.memory_part / 2 && self.queue.pop_back().is_some() {}
+        let most = self.config.memory_part / 2;
+        while self.stats.held_bytes() > most && self.queue.pop_back().is_some() {}
+        while self.stats.held_bytes() > most && self.apart.let_go() {}
     }
 
     fn leave_congestion(&mut self) {
