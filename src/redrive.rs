@@ -142,10 +142,12 @@ impl Redrive {
         let mut fates = vec![Fate::Undelivered("told to stop".to_owned()); texts.len()];
         let mut sent = Vec::new();
         for (at, (text, fate)) in texts.iter().zip(&mut fates).enumerate() {
-            if stop.is_asked() {
-                break;
-            }
-            match self.offer(text, at).await {
+            let offered = tokio::select! {
+                biased;
+                () = stop.asked() => break,
+                offered = self.offer(text, at) => offered,
+            };
+            match offered {
                 Ok(one) => sent.push(one),
                 Err(other) => *fate = other,
             }

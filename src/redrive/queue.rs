@@ -21,17 +21,21 @@ pub(super) struct QueuePlace {
     client: aws_sdk_sqs::Client,
     queue_url: String,
     only_read: bool,
+    /// Every message so far, and those that are deleted, by their ids: a standard queue may bring one twice.
     seen: HashSet<String>,
+    deleted: HashSet<String>,
     is_empty: bool,
-    /// The receipts of the last call.
-    receipts: Vec<String>,
+    /// Ids and receipts of the last call.
+    received: Vec<(String, String)>,
+    /// Receipts to give back.
     stays: Vec<String>,
 }
 
 impl QueuePlace {
     pub(super) fn new(client: aws_sdk_sqs::Client, queue_url: &str, only_read: bool) -> Self {
-        let (seen, receipts, stays) = Default::default();
-        Self { client, queue_url: queue_url.to_owned(), only_read, seen, is_empty: false, receipts, stays }
+        let (seen, deleted, received, stays) = Default::default();
+        let queue_url = queue_url.to_owned();
+        Self { client, queue_url, only_read, seen, deleted, is_empty: false, received, stays }
     }
 
     fn failed<E, R>(&self, error: &SdkError<E, R>) -> anyhow::Error
@@ -63,36 +67,40 @@ impl QueuePlace {
 impl Place for QueuePlace {
     async fn next(&mut self) -> anyhow::Result<Option<Vec<String>>> {
         let mut texts = Vec::new();
-        self.receipts.clear();
+        self.received.clear();
         while texts.len() < WINDOW && !self.is_empty {
             let request = self.client.receive_message().queue_url(&self.queue_url);
             let request =
                 request.max_number_of_messages(10).wait_time_seconds(1).visibility_timeout(HIDDEN_S);
             let answer = request.send().await.map_err(|error| self.failed(&error))?;
-            self.is_empty = answer.messages().is_empty();
+            // Nothing, or nothing new: those that stay come again only because somebody gave them back.
+            self.is_empty = true;
             for message in answer.messages() {
                 let (Some(id), Some(receipt)) = (message.message_id(), message.receipt_handle()) else {
                     continue;
                 };
-                if !self.seen.insert(id.to_owned()) {
-                    // It comes a second time: the queue has nothing new.
-                    self.is_empty = true;
+                if self.seen.insert(id.to_owned()) {
+                    self.is_empty = false;
+                    texts.push(message.body().unwrap_or_default().to_owned());
+                    self.received.push((id.to_owned(), receipt.to_owned()));
+                } else if self.deleted.contains(id) {
+                    self.delete(&[receipt.to_owned()]).await?;
+                } else {
                     self.stays.push(receipt.to_owned());
-                    continue;
                 }
-                texts.push(message.body().unwrap_or_default().to_owned());
-                self.receipts.push(receipt.to_owned());
             }
         }
         Ok((!texts.is_empty()).then_some(texts))
     }
 
     async fn settle(&mut self, stays: &[bool]) -> anyhow::Result<()> {
-        let all = std::mem::take(&mut self.receipts).into_iter().zip(stays);
+        let all = std::mem::take(&mut self.received).into_iter().zip(stays);
         let (stay, gone): (Vec<_>, Vec<_>) = all.partition(|(_, stays)| **stays || self.only_read);
-        self.stays.extend(stay.into_iter().map(|(receipt, _)| receipt));
-        let gone: Vec<String> = gone.into_iter().map(|(receipt, _)| receipt).collect();
-        self.delete(&gone).await
+        self.stays.extend(stay.into_iter().map(|((_, receipt), _)| receipt));
+        let (ids, receipts): (Vec<_>, Vec<_>) = gone.into_iter().map(|(message, _)| message).unzip();
+        self.delete(&receipts).await?;
+        self.deleted.extend(ids);
+        Ok(())
     }
 
     async fn finish(&mut self) -> anyhow::Result<()> {
