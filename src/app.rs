@@ -9,15 +9,15 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use aws_sdk_sqs::config::Credentials;
 use sinks::ports::{Clock, Compute, Files, Random};
-use sinks::{Budget, DeadLetterStore, FileDeadLetters, Lane, LanePorts, NoDeadLetters, ObjectDeadLetters};
+use sinks::{Budget, DeadLetterStore, Lane, LanePorts};
 use tokio::sync::Semaphore;
 
 use crate::admin::{Admin, Heartbeat, Server};
 use crate::aws::Aws;
 use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
+use crate::dead_letters::DeadLetterStores;
 use crate::lanes::Lanes;
 use crate::meter::{LaneMeter, SourceMeter};
-use crate::objects::S3Bucket;
 use crate::ports::{LocalFiles, SystemClock, SystemRandom, Workers};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
@@ -52,31 +52,39 @@ pub struct App {
     pub endpoints: Vec<Vec<String>>,
 }
 
+/// What a command decides for itself.
+#[derive(Default)]
+pub struct Choices {
+    /// For everything in AWS, instead of the SDK's chain.
+    pub credentials: Option<Credentials>,
+    /// Where all refused events go, instead of the configured places.
+    pub dead_letters: Option<Arc<dyn DeadLetterStore>>,
+    /// Identities that are needed besides those that the configuration uses.
+    pub identities: Vec<String>,
+}
+
 impl App {
     /// Builds everything but the sources.
     ///
     /// # Errors
     /// If a file that the configuration names cannot be read, or the system has no threads.
     pub async fn build(config: Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        Self::build_with(config, metrics, None).await
+        Self::build_with(config, metrics, Choices::default()).await
     }
 
-    /// The same with credentials of its own for everything in AWS.
+    /// The same with choices that the configuration does not have.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub async fn build_with(
-        config: Config,
-        metrics: Arc<Metrics>,
-        credentials: Option<Credentials>,
-    ) -> anyhow::Result<Self> {
+    pub async fn build_with(config: Config, metrics: Arc<Metrics>, choices: Choices) -> anyhow::Result<Self> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let compute: Arc<dyn Compute> = Arc::new(Workers::start(threads).context("worker threads")?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let files: Arc<dyn Files> = Arc::new(LocalFiles);
-        let identities = Arc::new(load_identities_with(&config, credentials).await);
-        let dead_letters = dead_letters(&config, &files, &random, &identities)?;
+        let identities = Arc::new(load_identities_with(&config, &choices).await);
+        let mut stores = DeadLetterStores::new(&files, &random, &identities);
+        let dead_letters = stores.open(config.dead_letter.as_ref())?;
         let budget = Budget::new(config.agent.memory_budget);
         let part = budget.total_bytes() / config.sinks.len().max(1) as u64;
         let mut lanes = Vec::new();
@@ -91,10 +99,14 @@ impl App {
         for sink in &config.sinks {
             let (made, shown) = makers.sink(sink).with_context(|| format!("sinks.{}", sink.name))?;
             let observer = Arc::new(LaneMeter::new(&sink.name, Arc::clone(&metrics), Arc::clone(&clock)));
+            let own_letters = sink.dead_letter.as_ref().or(config.dead_letter.as_ref());
             let lane_ports = LanePorts {
                 clock: Arc::clone(&clock),
                 random: Arc::clone(&random),
-                dead_letters: Arc::clone(&dead_letters),
+                dead_letters: match &choices.dead_letters {
+                    Some(store) => Arc::clone(store),
+                    None => stores.open(own_letters)?,
+                },
                 observer,
             };
             lanes.push(Arc::new(Lane::start(lane_config(sink, part), made, lane_ports)));
@@ -386,14 +398,11 @@ fn read_settings(config: &Config) -> ReadSettings {
 
 /// The identities that something in the configuration uses.
 pub async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
-    load_identities_with(config, None).await
+    load_identities_with(config, &Choices::default()).await
 }
 
-async fn load_identities_with(
-    config: &Config,
-    credentials: Option<Credentials>,
-) -> BTreeMap<String, Arc<Aws>> {
-    let mut used: Vec<&str> = Vec::new();
+async fn load_identities_with(config: &Config, choices: &Choices) -> BTreeMap<String, Arc<Aws>> {
+    let mut used: Vec<&str> = choices.identities.iter().map(String::as_str).collect();
     for source in &config.sources {
         if let SourceKind::Sqs(sqs) = &source.kind {
             used.push(&sqs.aws);
@@ -401,31 +410,13 @@ async fn load_identities_with(
         }
     }
     used.extend(config.sinks.iter().filter_map(|sink| sink.identity.as_deref()));
-    if let Some(DeadLetter::S3 { aws, .. }) = &config.dead_letter {
-        used.push(aws);
-    }
+    used.extend(config.dead_letters().into_iter().filter_map(DeadLetter::identity));
+    used.extend(config.secrets().map(|secret| secret.aws.as_str()));
     let mut identities = BTreeMap::new();
     for (name, identity) in &config.aws {
         if used.contains(&name.as_str()) {
-            identities.insert(name.clone(), Arc::new(Aws::load(identity, credentials.clone()).await));
+            identities.insert(name.clone(), Arc::new(Aws::load(identity, choices.credentials.clone()).await));
         }
     }
     identities
-}
-
-fn dead_letters(
-    config: &Config,
-    files: &Arc<dyn Files>,
-    random: &Arc<dyn Random>,
-    identities: &BTreeMap<String, Arc<Aws>>,
-) -> anyhow::Result<Arc<dyn DeadLetterStore>> {
-    Ok(match &config.dead_letter {
-        None => Arc::new(NoDeadLetters),
-        Some(DeadLetter::File { path, .. }) => Arc::new(FileDeadLetters::new(Arc::clone(files), path)),
-        Some(DeadLetter::S3 { bucket, prefix, region, aws }) => {
-            let aws = identities.get(aws).ok_or_else(|| anyhow!("no AWS identity `{aws}`"))?;
-            let store = S3Bucket { client: aws.s3(region.as_deref()), bucket: bucket.clone() };
-            Arc::new(ObjectDeadLetters::new(Arc::new(store), Arc::clone(random), prefix))
-        }
-    })
 }

@@ -1,5 +1,6 @@
 //! AWS clients: one configuration an identity, one S3 client a region, made once.
 
+mod json;
 mod sign;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
 use aws_smithy_http_client::tls;
 
+pub use json::{CallError, JsonClient, JsonService};
 pub use sign::Signer;
 
 use crate::config::AwsIdentity;
@@ -51,6 +53,11 @@ impl Aws {
     /// The SDK's configuration, role and credentials included.
     pub fn config(&self) -> &SdkConfig {
         &self.base
+    }
+
+    /// What the configuration says of it.
+    pub fn identity(&self) -> &AwsIdentity {
+        &self.identity
     }
 
     /// The region that applies where nothing else says.

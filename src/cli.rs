@@ -46,6 +46,17 @@ pub enum Command {
     /// Ends when every required sink has every event. What cannot be delivered is tried again for the sink's
     /// retry.give_up_after; then the command names what is owed, and fails. No queue is read.
     Ship(Ship),
+    /// Send dead letters again, through the sinks that refused them
+    ///
+    /// Takes the letters from every place that the configuration has for them. A letter whose event is delivered is
+    /// taken away; one that is refused again, or cannot be delivered, stays. Events keep their ids: a destination that
+    /// takes ids does not store one twice. A running agent need not be stopped. What cannot be delivered is tried again
+    /// for the sink's retry.give_up_after. A letter about a log file that could not be read holds no event: it is told,
+    /// and stays.
+    ///
+    /// Exit status: 0 no letter stays but those that --only passes by, 1 some do, 2 wrong command line or
+    /// configuration.
+    Redrive(Redrive),
     /// Write synthetic log files, as CloudTrail would have written them
     Sample(Sample),
     /// Run everything in this one process: the agent, a queue, a bucket, and stand-ins for the destinations
@@ -71,6 +82,9 @@ pub struct Check {
     /// Set up what a destination needs, such as index templates
     #[arg(long, conflicts_with = "offline")]
     pub apply: bool,
+    /// Send one event that says it is a test to every sink, and report what becomes of it
+    #[arg(long, conflicts_with = "offline")]
+    pub send_test_event: bool,
 }
 
 /// What to ship.
@@ -79,6 +93,23 @@ pub struct Ship {
     /// Log files (.json.gz or .json), or folders of them
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// Which letters to send, and where.
+#[derive(Args, Debug)]
+pub struct Redrive {
+    /// Take letters from here instead: a file, s3://bucket/prefix, or a queue's address; may be repeated
+    #[arg(long, value_name = "PLACE")]
+    pub from: Vec<String>,
+    /// Only the letters of this sink
+    #[arg(long, value_name = "SINK")]
+    pub only: Option<String>,
+    /// Deliver to this sink instead of the one that a letter names
+    #[arg(long, value_name = "SINK")]
+    pub sink: Option<String>,
+    /// Say what would be sent; send and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// What to write.
@@ -153,6 +184,8 @@ mod tests {
             "trailship shipp",
             "trailship ship",
             "trailship check --offline --apply",
+            "trailship check --offline --send-test-event",
+            "trailship redrive letters.ndjson",
             "trailship sample --files 0",
             "trailship healthcheck --address nowhere",
         ] {

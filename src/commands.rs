@@ -3,19 +3,23 @@
 mod check;
 mod demo;
 mod healthcheck;
+mod redrive;
 mod run;
 mod sample;
 mod ship;
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sinks::ports::Clock as _;
 use tokio::sync::watch;
 
+use crate::app::load_identities;
 use crate::cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
-use crate::config::{Config, ConfigSource, Machine, load};
-use crate::ports::SystemClock;
+use crate::config::{Config, ConfigError, ConfigSource, Draft, Machine, RemoteSecret, SecretTexts, load};
+use crate::ports::{SystemClock, SystemRandom};
+use crate::secrets::SecretReader;
 use crate::sources::Stop;
 use crate::telemetry::init_logs;
 
@@ -24,6 +28,7 @@ pub async fn run(cli: Cli) -> u8 {
     let result = match &cli.command {
         Command::Run => run::run(&cli).await,
         Command::Ship(options) => ship::ship(&cli, options).await,
+        Command::Redrive(options) => redrive::redrive(&cli, options).await,
         Command::Check(options) => check::check(&cli, options).await,
         Command::Sample(options) => sample::sample(options).await,
         Command::Demo(options) => demo::demo(options).await,
@@ -56,24 +61,73 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Loads the configuration that the command line asks for, and sets up logs.
+/// Loads the configuration that the command line asks for, sets up logs, and reads the secrets that AWS keeps.
 ///
 /// # Errors
-/// All that is wrong with it, a line each.
-fn load_config(cli: &Cli) -> Result<Config, Failure> {
-    let config = load_config_quietly(cli)?;
-    init_logs(config.agent.log_format, config.agent.log_level);
-    for warning in &config.warnings {
-        tracing::warn!(code = "config_warning", "{warning}");
+/// All that is wrong with it, a line each; and the secrets that cannot be read.
+async fn load_config(cli: &Cli) -> Result<Config, Failure> {
+    let loading = Loading::begin(cli)?;
+    let (config, failed) = loading.with_secrets().await?;
+    if failed.is_empty() {
+        return Ok(config);
     }
-    Ok(config)
+    let lines: Vec<String> = failed.iter().map(|(key, why)| format!("{key}: {why}")).collect();
+    Err(Failure::Failed(anyhow::anyhow!("{}", lines.join("\n"))))
 }
 
-/// The same without logs.
+/// The same without logs and without those secrets.
 fn load_config_quietly(cli: &Cli) -> Result<Config, Failure> {
     let machine = Machine::here();
     let source = ConfigSource::choose(cli.config.as_deref(), &machine);
-    load(&source, &machine).map_err(|error| Failure::Usage(error.to_string()))
+    load(&source, &machine).map_err(usage)
+}
+
+fn usage(error: ConfigError) -> Failure {
+    Failure::Usage(error.to_string())
+}
+
+/// A configuration that is good as far as can be told without asking anybody.
+struct Loading {
+    machine: Machine,
+    draft: Draft,
+    config: Config,
+}
+
+impl Loading {
+    /// Reads and checks the document, and sets up logs.
+    fn begin(cli: &Cli) -> Result<Self, Failure> {
+        let machine = Machine::here();
+        let source = ConfigSource::choose(cli.config.as_deref(), &machine);
+        let draft = Draft::read(&source, &machine).map_err(usage)?;
+        let config = draft.check(&machine, SecretTexts::default()).map_err(usage)?;
+        init_logs(config.agent.log_format, config.agent.log_level);
+        for warning in &config.warnings {
+            tracing::warn!(code = "config_warning", "{warning}");
+        }
+        Ok(Self { machine, draft, config })
+    }
+
+    /// Reads the secrets that AWS keeps, and checks everything again with them; the keys of those that could not be
+    /// read, and why.
+    async fn with_secrets(self) -> Result<(Config, Vec<(String, String)>), Failure> {
+        if self.config.unread.is_empty() {
+            return Ok((self.config, Vec::new()));
+        }
+        let reader = SecretReader {
+            identities: Arc::new(load_identities(&self.config).await),
+            clock: Arc::new(SystemClock::default()),
+            random: Arc::new(SystemRandom::default()),
+        };
+        let wanted: Vec<RemoteSecret> = self.config.unread.iter().map(|(_, secret)| secret.clone()).collect();
+        let (texts, failed) = reader.read(&wanted).await;
+        let config = self.draft.check(&self.machine, texts).map_err(usage)?;
+        let why_of = |secret: &RemoteSecret| failed.iter().find(|failed| failed.secret == *secret);
+        let failed = self.config.unread.into_iter().filter_map(|(key, secret)| {
+            let why = &why_of(&secret)?.why;
+            Some((key, format!("{secret} cannot be read: {why}")))
+        });
+        Ok((config, failed.collect()))
+    }
 }
 
 /// Says on standard error what is wrong.

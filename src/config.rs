@@ -9,14 +9,17 @@ mod model;
 mod overlay;
 mod problem;
 mod raw;
+mod remote;
 mod settings;
 mod tree;
 mod units;
 mod url;
 
-pub use load::{ConfigSource, load};
+pub use load::{ConfigSource, Draft, load};
 pub use machine::Machine;
 pub use model::*;
+pub use problem::ConfigError;
+pub use remote::{RemoteSecret, SecretPlace, SecretSource, SecretTexts};
 
 #[cfg(test)]
 mod tests;

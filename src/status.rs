@@ -8,7 +8,7 @@ use sinks::{Lane, Outcome};
 use crate::admin::{
     Counts, Memory, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
 };
-use crate::config::{Config, DeadLetter, SourceKind};
+use crate::config::{Config, SourceKind};
 use crate::meter::{SourceMeter, refresh, rfc3339};
 use crate::telemetry::Metrics;
 use crate::worker::Plan;
@@ -119,7 +119,7 @@ impl StatusSource for Board {
             memory: Memory { in_flight_bytes: budget.in_use_bytes(), budget_bytes: budget.total_bytes() },
             sources: sources.collect(),
             sinks: sinks.collect(),
-            dead_letter: self.config.dead_letter.as_ref().map(dead_letter_place),
+            dead_letter: self.config.dead_letter.as_ref().map(ToString::to_string),
             dead_letter_write_failures: self.metrics.counter("dead_letter_write_failures_total", &[]).get(),
             warnings: self.config.warnings.iter().map(ToString::to_string).collect(),
         }
@@ -134,13 +134,5 @@ pub fn source_remedy(name: &str, is_queue: bool) -> String {
         )
     } else {
         format!("see that sources.{name}.path exists and can be read")
-    }
-}
-
-/// Where dead letters go, for display.
-pub fn dead_letter_place(dead_letter: &DeadLetter) -> String {
-    match dead_letter {
-        DeadLetter::File { path, .. } => path.display().to_string(),
-        DeadLetter::S3 { bucket, prefix, .. } => format!("s3://{bucket}/{prefix}"),
     }
 }

@@ -127,6 +127,15 @@ impl Chunk {
         Self { bytes, offset, events }
     }
 
+    /// The same chunk, its first event the one at position `first` of its log file.
+    #[must_use]
+    pub fn counted_from(mut self, first: u64) -> Self {
+        for (event, index) in self.events.iter_mut().zip(first..) {
+            event.index = index;
+        }
+        self
+    }
+
     /// All bytes of the chunk.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {

@@ -1,5 +1,8 @@
 //! Dead letters: where events go that a destination does not take, with the reason, durably, before they settle.
 
+mod again;
+mod message;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +14,8 @@ use bytes::Bytes;
 use cloudtrail::{Field, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use message::MESSAGE_BYTES_MAX;
 
 use crate::ports::{Files, ObjectStore, Random};
 use crate::{Event, LogFile, Reason};
@@ -41,6 +46,9 @@ pub struct Letter {
     /// The event's position; for a log file, the first event that could not be read.
     pub record_index: u64,
     pub event_id: Option<String>,
+    /// The id at the destination, where it is not the event's own because another event of the log file has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_id: Option<String>,
     pub event_time: Option<String>,
     pub account: Option<String>,
     pub region: Option<String>,
@@ -53,6 +61,9 @@ pub struct Letter {
     /// Hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_sha256: Option<String>,
+    /// The record did not fit: it stands in the log file alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub record_omitted: bool,
 }
 
 impl Letter {
@@ -65,6 +76,7 @@ impl Letter {
             sink_type: Some(sink_type.to_owned()),
             record_index: event.index(),
             event_id: text(Field::EventId),
+            document_id: event.own_id().map(str::to_owned),
             event_time: text(Field::EventTime),
             account: text(Field::RecipientAccountId),
             region: text(Field::AwsRegion),

@@ -21,6 +21,7 @@ mod identity;
 mod lane;
 pub mod ports;
 mod ranges;
+mod renew;
 mod retry;
 mod secret;
 mod settle;
@@ -35,7 +36,9 @@ pub use budget::{Budget, Charge};
 pub use contract::{
     Answer, Attempt, Encoded, Head, HttpSink, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict,
 };
-pub use dead_letter::{DeadLetterStore, FileDeadLetters, Letter, NoDeadLetters, ObjectDeadLetters};
+pub use dead_letter::{
+    DeadLetterStore, FileDeadLetters, Letter, MESSAGE_BYTES_MAX, NoDeadLetters, ObjectDeadLetters,
+};
 pub use delivery::{LaneObserver, Unobserved};
 pub use event::{Event, LogFile, Parcel, Via};
 pub use file::{ConsoleSink, FileSink, LineFormat};
@@ -43,6 +46,7 @@ pub use health::{Failure, Health, LaneState};
 pub use http::{Compression, HttpDestination};
 pub use lane::{BatchConfig, Lane, LaneConfig, LanePorts};
 pub use ranges::RangeSet;
+pub use renew::RenewingSink;
 pub use retry::{Delays, RetryConfig, jitter};
 pub use secret::{Redactor, Secret};
 pub use settle::{Account, Outcome, Owed, Share};

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Answer, Head, Reason};
+use crate::{Answer, Head, Reason, Sink};
 
 /// Exchanges one request for one answer.
 #[async_trait]
@@ -32,6 +32,13 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Duration;
     /// Waits.
     async fn sleep(&self, duration: Duration);
+}
+
+/// Makes a sink anew, its secrets read again.
+#[async_trait]
+pub trait Renew: Send + Sync {
+    /// The sink with its secrets as they are now; `None` if they cannot be read, which the log then says.
+    async fn renew(&self) -> Option<Arc<dyn Sink>>;
 }
 
 /// Randomness: jitter, ids. In a simulation it comes from one seed.

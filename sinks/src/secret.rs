@@ -9,11 +9,16 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// A text that is never shown: `Debug`, `Display` and serialization give `***`.
 ///
-/// In TOML a string, or `{ file = "path" }`; line breaks at a file's end are no part of the secret.
+/// In TOML a string, or `{ file = "path" }`; line breaks at a file's end are no part of the secret. It is read as a
+/// newtype named [`Secret::NAME`], so that a deserializer can know secrets that are kept elsewhere; for one whose text
+/// is not known yet it says a unit.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// What a deserializer is told that it reads.
+    pub const NAME: &str = "trailship::Secret";
+
     /// Takes a text for a secret.
     ///
     /// # Errors
@@ -56,7 +61,7 @@ impl Serialize for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretVisitor)
+        deserializer.deserialize_newtype_struct(Self::NAME, SecretVisitor)
     }
 }
 
@@ -67,6 +72,14 @@ impl<'de> Visitor<'de> for SecretVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string or { file = \"path\" }")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Secret, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Secret, E> {
+        Ok(Secret(String::new()))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {

@@ -116,3 +116,27 @@ fn note(text: &str, members: &Members<'_>, names: &[(Field, &str)], fields: &mut
             Span { start: u32::try_from(at).unwrap(), len: u32::try_from(len).unwrap(), kind };
     }
 }
+
+/// Time as tokio counts it.
+pub(crate) struct TestClock(tokio::time::Instant);
+
+impl TestClock {
+    pub(crate) fn new() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::ports::Clock for TestClock {
+    fn now(&self) -> std::time::SystemTime {
+        std::time::SystemTime::UNIX_EPOCH + self.0.elapsed()
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+
+    async fn sleep(&self, duration: std::time::Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}

@@ -6,16 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use async_trait::async_trait;
 use sinks::destinations::{Additions, Built, Carrier, SinkPorts};
-use sinks::ports::{Authorize, Clock, Compute, Files, Random};
-use sinks::{BatchConfig, ConsoleSink, FileSink, HttpDestination, LaneConfig, LineFormat, RetryConfig, Sink};
+use sinks::ports::{Authorize, Clock, Compute, Files, Random, Renew};
+use sinks::{
+    BatchConfig, ConsoleSink, FileSink, HttpDestination, LaneConfig, LineFormat, RenewingSink, RetryConfig,
+    Sink,
+};
 
 use crate::aws::{Aws, Signer};
-use crate::config::{Network, SinkConfig, SinkKind};
+use crate::config::{Network, SecretSource, SinkConfig, SinkKind};
 use crate::objects::S3Buckets;
 use crate::ports::{HttpTransport, SocketDialer, TransportSettings};
+use crate::secrets::SecretReader;
 
 /// What sinks are made of.
+#[derive(Clone)]
 pub struct Makers {
     /// Worker threads.
     pub compute: Arc<dyn Compute>,
@@ -30,6 +36,15 @@ pub struct Makers {
 }
 
 impl Makers {
+    /// What reads the secrets that AWS keeps.
+    pub fn secrets(&self) -> SecretReader {
+        SecretReader {
+            identities: Arc::clone(&self.identities),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+        }
+    }
+
     /// The sink of a configuration, and where its events go, for display.
     ///
     /// # Errors
@@ -54,9 +69,15 @@ impl Makers {
                 (Arc::new(made), vec!["standard output".to_owned()])
             }
             SinkKind::Destination(network, _) => {
-                let built = sink.build(self.random.next())?.ok_or_else(|| anyhow!("not a destination"))?;
+                let instance = self.random.next();
+                let built = sink.build(instance)?.ok_or_else(|| anyhow!("not a destination"))?;
                 let shown = built.endpoints.clone();
-                (self.destination(built, network)?, shown)
+                let made = self.destination(built, network)?;
+                if sink.secrets.is_empty() {
+                    return Ok((made, shown));
+                }
+                let make = SinkAgain { makers: self.clone(), sink: sink.clone(), instance };
+                (Arc::new(RenewingSink::new(made, Arc::new(make), Arc::clone(&self.clock))), shown)
             }
         })
     }
@@ -110,6 +131,49 @@ impl Makers {
             region.context("requests are signed for a region: set `region` of the sink, or of [aws]")?;
         let signer = Signer::new(aws.config().clone(), signing.service, region, Arc::clone(&self.clock));
         Ok(Some(Arc::new(signer)))
+    }
+}
+
+/// A sink that can be made again, with its secrets as they are by then.
+struct SinkAgain {
+    makers: Makers,
+    sink: SinkConfig,
+    instance: u64,
+}
+
+impl SinkAgain {
+    async fn make(&self) -> anyhow::Result<Arc<dyn Sink>> {
+        let remote = self.sink.secrets.iter().filter_map(|secret| match secret {
+            SecretSource::Remote(remote) => Some(remote.clone()),
+            SecretSource::File => None,
+        });
+        let (texts, failed) = self.makers.secrets().read(&remote.collect::<Vec<_>>()).await;
+        if let Some(failed) = failed.first() {
+            return Err(anyhow!("{}: {}", failed.secret, failed.why));
+        }
+        let SinkKind::Destination(network, _) = &self.sink.kind else {
+            return Err(anyhow!("not a destination"));
+        };
+        let built =
+            self.sink.build_with(self.instance, texts)?.ok_or_else(|| anyhow!("not a destination"))?;
+        self.makers.destination(built, network)
+    }
+}
+
+#[async_trait]
+impl Renew for SinkAgain {
+    async fn renew(&self) -> Option<Arc<dyn Sink>> {
+        let sink = &self.sink.name;
+        match self.make().await {
+            Ok(made) => {
+                tracing::info!(code = "secrets_read_again", sink, "the next probe uses them as they are now");
+                Some(made)
+            }
+            Err(why) => {
+                tracing::warn!(code = "secrets_not_read", sink, %why, "the sink goes on with those that it has");
+                None
+            }
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! `trailship check`: says what is wrong; the configuration first, then queues, buckets and every sink, live.
 
+mod dead_letters;
+mod test_event;
+
 use std::sync::Arc;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
@@ -8,11 +11,11 @@ use sinks::destinations::{Carrier, Finding, FindingLevel, Probe, ProbeStep};
 use sinks::ports::{Authorize, Files as _, Transport as _};
 use sinks::{Answer, Redactor};
 
-use super::{Failure, load_config, say};
+use super::{Failure, Loading, say};
 use crate::app;
 use crate::aws::{Aws, describe};
 use crate::cli::{Check, Cli, EXIT_DONE, EXIT_FAILED};
-use crate::config::{Bucket, Config, DeadLetter, Network, SinkConfig, SinkKind, Source, SourceKind, Sqs};
+use crate::config::{Bucket, Config, Network, SinkConfig, SinkKind, Source, SourceKind, Sqs};
 use crate::ports::{HttpTransport, LocalFiles, SystemClock, SystemRandom, Workers};
 
 /// Fewer receives than this, and the queue may give up a message before the agent has.
@@ -47,62 +50,91 @@ impl Findings {
 
 /// Checks.
 pub async fn check(cli: &Cli, options: &Check) -> Result<u8, Failure> {
-    let config = load_config(cli)?;
+    let loading = Loading::begin(cli)?;
+    let mut findings = Findings::default();
+    let (config, unread) = match options.offline {
+        true => (loading.config, Vec::new()),
+        false => loading.with_secrets().await?,
+    };
     if options.print {
         say(&config.effective);
     }
-    let mut findings = Findings::default();
     findings.add("configuration", &Finding::good("valid"));
     for warning in &config.warnings {
         findings.add("configuration", &Finding::warning(warning.to_string()));
     }
+    for (key, why) in &unread {
+        findings.add(key, &Finding::failed(why.clone()));
+    }
     if !options.offline {
-        check_live(&config, options.apply, &mut findings).await;
+        check_live(&config, options, &mut findings).await;
     }
     let failed = findings.failures > 0 || (options.strict && findings.warnings > 0);
     say(&format!("{} failed, {} warnings", findings.failures, findings.warnings));
     Ok(if failed { EXIT_FAILED } else { EXIT_DONE })
 }
 
-async fn check_live(config: &Config, apply: bool, findings: &mut Findings) {
+async fn check_live(config: &Config, options: &Check, findings: &mut Findings) {
     let identities = Arc::new(app::load_identities(config).await);
-    let makers = match makers(&identities) {
-        Ok(makers) => makers,
-        Err(error) => return findings.add("workers", &Finding::failed(error.to_string())),
-    };
     for source in &config.sources {
-        match &source.kind {
-            SourceKind::Sqs(sqs) => {
-                if let Some(aws) = identities.get(&sqs.aws) {
-                    check_queue(source, sqs, aws, findings).await;
+        check_source(source, &identities, findings).await;
+    }
+    match makers(&identities) {
+        Ok(makers) => {
+            for sink in &config.sinks {
+                let about = format!("sinks.{}", sink.name);
+                let prefix = format!("{about}.");
+                if config.unread.iter().any(|(key, _)| key.starts_with(&prefix)) {
+                    findings.add(&about, &Finding::failed("not asked: a secret of it could not be read"));
+                    continue;
                 }
-                for bucket in &sqs.buckets {
-                    if let Some(aws) = identities.get(&bucket.aws) {
-                        let about = format!("sources.{} bucket {}", source.name, bucket.name);
-                        findings.add(&about, &check_bucket(bucket, aws).await);
-                    }
+                check_sink(sink, &makers, options.apply, findings).await;
+                if options.send_test_event {
+                    findings.add(&format!("{about} test event"), &test_event::send(sink, &makers).await);
                 }
-            }
-            SourceKind::Directory(directory) => {
-                let about = format!("sources.{}", source.name);
-                let path = directory.path.display();
-                findings.add(
-                    &about,
-                    &match crate::sources::directory::log_files_in(&directory.path) {
-                        Ok(found) => Finding::good(format!("{path} holds {} log files", found.len())),
-                        Err(error) => {
-                            Finding::failed(format!("{path}: {error}: make the folder, or change `path`"))
-                        }
-                    },
-                );
             }
         }
+        Err(error) => findings.add("sinks", &Finding::failed(format!("no worker threads: {error}"))),
     }
-    for sink in &config.sinks {
-        check_sink(sink, &makers, apply, findings).await;
+    for place in config.dead_letters() {
+        let about = match &config.dead_letter {
+            Some(common) if common == place => "dead_letter".to_owned(),
+            _ => format!("dead letters in {place}"),
+        };
+        dead_letters::check(&about, place, &identities, findings).await;
     }
-    if let Some(dead_letter) = &config.dead_letter {
-        findings.add("dead_letter", &check_dead_letter(dead_letter, &identities).await);
+}
+
+async fn check_source(
+    source: &Source,
+    identities: &std::collections::BTreeMap<String, Arc<Aws>>,
+    findings: &mut Findings,
+) {
+    match &source.kind {
+        SourceKind::Sqs(sqs) => {
+            if let Some(aws) = identities.get(&sqs.aws) {
+                check_queue(source, sqs, aws, findings).await;
+            }
+            for bucket in &sqs.buckets {
+                if let Some(aws) = identities.get(&bucket.aws) {
+                    let about = format!("sources.{} bucket {}", source.name, bucket.name);
+                    findings.add(&about, &check_bucket(bucket, aws).await);
+                }
+            }
+        }
+        SourceKind::Directory(directory) => {
+            let about = format!("sources.{}", source.name);
+            let path = directory.path.display();
+            findings.add(
+                &about,
+                &match crate::sources::directory::log_files_in(&directory.path) {
+                    Ok(found) => Finding::good(format!("{path} holds {} log files", found.len())),
+                    Err(error) => {
+                        Finding::failed(format!("{path}: {error}: make the folder, or change `path`"))
+                    }
+                },
+            );
+        }
     }
 }
 
@@ -288,31 +320,10 @@ async fn ask_sink(
     }
 }
 
-async fn check_dead_letter(
-    dead_letter: &DeadLetter,
-    identities: &std::collections::BTreeMap<String, Arc<Aws>>,
-) -> Finding {
-    match dead_letter {
-        DeadLetter::File { path, .. } => writable(&path.with_file_name(".trailship-check")).await,
-        DeadLetter::S3 { bucket, region, aws, .. } => {
-            let Some(aws) = identities.get(aws) else { return Finding::failed("no such identity") };
-            match aws.s3(region.as_deref()).head_bucket().bucket(bucket).send().await {
-                Ok(_) => Finding::good(format!("s3://{bucket} is there; writing to it is not tried")),
-                Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
-                    Some(403) => Finding::warning(format!(
-                        "s3://{bucket}: the role may not s3:ListBucket, so this cannot be told; it needs s3:PutObject"
-                    )),
-                    Some(404) => Finding::failed(format!("s3://{bucket}: there is no such bucket")),
-                    _ => Finding::failed(format!("s3://{bucket}: {}", describe(&error))),
-                },
-            }
-        }
-    }
-}
-
 /// Whether files can be written beside `probe`.
 async fn writable(probe: &std::path::Path) -> Finding {
-    let folder = probe.parent().unwrap_or(probe).display().to_string();
+    let folder = probe.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(std::path::Path::new("this folder")).display().to_string();
     match LocalFiles.replace(probe, bytes::Bytes::new()).await {
         Ok(()) => {
             let _ = std::fs::remove_file(probe);

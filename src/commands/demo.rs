@@ -13,7 +13,7 @@ use testkit::ledger::{Additions, Ledger, QueueEvidence, Report, SinkRule, judge}
 use tokio::sync::watch;
 
 use super::{Failure, say, stop_at_signals};
-use crate::app::App;
+use crate::app::{App, Choices};
 use crate::cli::{Demo, EXIT_DONE, EXIT_FAILED};
 use crate::config::{ConfigSource, Machine, load};
 use crate::sources::Stop;
@@ -49,7 +49,12 @@ pub async fn demo(options: &Demo) -> Result<u8, Failure> {
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&["demo".to_owned()], &sinks));
     let listen = config.agent.listen;
-    let app = App::build_with(config, Arc::clone(&metrics), Some(demo_credentials())).await?;
+    let app = App::build_with(
+        config,
+        Arc::clone(&metrics),
+        Choices { credentials: Some(demo_credentials()), ..Choices::default() },
+    )
+    .await?;
     introduce(&stage, listen, folder.path());
 
     let (ask, stop) = stop_at_signals();

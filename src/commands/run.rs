@@ -9,7 +9,7 @@ use crate::telemetry::Metrics;
 
 /// Runs the agent.
 pub async fn run(cli: &Cli) -> Result<u8, Failure> {
-    let config = load_config(cli)?;
+    let config = load_config(cli).await?;
     if config.sources.is_empty() {
         return Err(Failure::Usage(
             "the configuration has no [sources.…]: nothing brings log files".to_owned(),

@@ -37,7 +37,7 @@ struct Tally {
 
 /// Ships the files.
 pub async fn ship(cli: &Cli, options: &Ship) -> Result<u8, Failure> {
-    let config = load_config(cli)?;
+    let config = load_config(cli).await?;
     let files = find(&options.paths).map_err(Failure::Usage)?;
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&[SOURCE.to_owned()], &sinks));

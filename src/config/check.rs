@@ -19,6 +19,7 @@ use super::machine::Machine;
 use super::model::{Config, Labels, SourceKind};
 use super::problem::{Problem, nearest, unknown_key};
 use super::raw;
+use super::remote::{RemoteSecret, SecretSource, SecretTexts};
 use super::tree::{Node, Value, is_secret_key};
 use super::url;
 
@@ -41,8 +42,8 @@ pub(super) struct Checker<'a> {
 ///
 /// # Errors
 /// All problems that were found.
-pub(super) fn check(tree: &Node, machine: &Machine) -> Result<Config, Vec<Problem>> {
-    let checker = Checker::new(tree, machine);
+pub(super) fn check(tree: &Node, machine: &Machine, texts: SecretTexts) -> Result<Config, Vec<Problem>> {
+    let checker = Checker { reader: Reader::with_texts(texts), ..Checker::new(tree, machine) };
     let config = checker.config();
     let problems = checker.reader.into_problems();
     match config {
@@ -79,12 +80,29 @@ impl<'a> Checker<'a> {
             self.memory(agent, sinks.len());
         }
         self.identities(&sources, &sinks, dead_letter.as_ref(), &aws);
+        let unread = self.unread();
         self.shared_state(&sources, &sinks, dead_letter.as_ref());
         self.literal_secrets();
         let effective = self.print();
         let sha256 = Sha256::digest(&effective).iter().map(|byte| format!("{byte:02x}")).collect();
         let warnings = self.warnings.take();
-        Some(Config { agent: agent?, aws, sources, sinks, dead_letter, warnings, effective, sha256 })
+        Some(Config { agent: agent?, aws, sources, sinks, dead_letter, unread, warnings, effective, sha256 })
+    }
+
+    /// The secrets that are still to be read from AWS.
+    fn unread(&self) -> Vec<(String, RemoteSecret)> {
+        let mut unread = Vec::new();
+        for secret in self.reader.found() {
+            let SecretSource::Remote(remote) = secret.source else { continue };
+            if secret.path.ends_with(".assume_role.external_id") {
+                let message = "cannot be kept by AWS: it is needed to become who reads it; say \"${VARIABLE}\" or \
+                               { file = \"path\" }";
+                self.problem(&secret.path, message);
+            } else if !secret.is_read {
+                unread.push((secret.path, remote));
+            }
+        }
+        unread
     }
 
     /// Refuses unknown sections, and keys outside of any.

@@ -5,12 +5,13 @@ use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, Visitor,
+    self, Deserialize as _, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
 use super::problem::{Location, Problem, nearest, unknown_key};
+use super::remote::{FoundSecret, RawRemote, SecretSource, SecretTexts};
 use super::tree::{Node, Value, is_secret_key};
 
 /// What reading has found so far.
@@ -19,9 +20,28 @@ pub(super) struct Reader {
     problems: RefCell<Vec<Problem>>,
     /// Every table that was read as a struct: its path, and the keys that the struct knows.
     known: RefCell<Vec<(String, Vec<&'static str>)>>,
+    /// What AWS keeps, as far as it was read.
+    texts: SecretTexts,
+    /// The secrets that do not stand in the document.
+    found: RefCell<Vec<FoundSecret>>,
 }
 
 impl Reader {
+    /// A reader that knows what AWS keeps.
+    pub(super) fn with_texts(texts: SecretTexts) -> Self {
+        Self { texts, ..Self::default() }
+    }
+
+    /// What AWS keeps, as far as it was read.
+    pub(super) fn texts(&self) -> &SecretTexts {
+        &self.texts
+    }
+
+    /// The secrets so far that do not stand in the document.
+    pub(super) fn found(&self) -> Vec<FoundSecret> {
+        self.found.borrow().clone()
+    }
+
     /// Reads `node`, which stands at `path`; `None` if it could not be (then the problem is noted).
     pub(super) fn read<T: DeserializeOwned>(&self, node: &Node, path: &str) -> Option<T> {
         self.read_beside(node, path, &[])
@@ -194,6 +214,31 @@ impl<'a> NodeDeserializer<'a> {
         Self { node, path, reader: self.reader, beside: &[] }
     }
 
+    /// A secret: one that AWS keeps is what was read of it, or a unit where it was not read.
+    fn secret<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        let note = |source, is_read| {
+            let path = self.path.clone();
+            self.reader.found.borrow_mut().push(FoundSecret { path, source, is_read });
+        };
+        if self.node.get("file").is_some() {
+            note(SecretSource::File, true);
+        }
+        if !RawRemote::MARKS.iter().any(|mark| self.node.get(mark).is_some()) {
+            return visitor.visit_newtype_struct(self);
+        }
+        let located = |error: DeError| error.locate(self.node, &self.path);
+        let raw = RawRemote::deserialize(self.clone())?;
+        let remote = raw.check().map_err(|message| located(DeError::new(message.to_owned(), None)))?;
+        let text = self.reader.texts.get(&remote);
+        note(SecretSource::Remote(remote.clone()), text.is_some());
+        match text {
+            None => visitor.visit_unit(),
+            Some(text) => visitor.visit_str(text).map_err(|error: DeError| {
+                located(DeError::new(format!("{remote}: {}", error.message), None))
+            }),
+        }
+    }
+
     /// Whether the struct knows the key; notes it as a problem otherwise.
     fn knows(&self, key: &str, node: &Node, fields: &[&'static str]) -> bool {
         if fields.contains(&key) {
@@ -250,9 +295,12 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DeError> {
+        if name == sinks::Secret::NAME {
+            return self.secret(visitor);
+        }
         visitor.visit_newtype_struct(self)
     }
 

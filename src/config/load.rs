@@ -8,6 +8,7 @@ use super::check::check;
 use super::machine::Machine;
 use super::model::Config;
 use super::problem::{ConfigError, Problem};
+use super::remote::SecretTexts;
 use super::{interpolate, overlay, tree};
 
 /// The file that is read if nothing says otherwise.
@@ -79,21 +80,47 @@ impl ConfigSource {
 /// # Errors
 /// All that is wrong with it, each with its place, its key and the remedy.
 pub fn load(source: &ConfigSource, machine: &Machine) -> Result<Config, ConfigError> {
-    let document = source.read()?;
-    let (tree, mut problems) = assemble(&source.name(), &document, machine)?;
-    match check(&tree, machine) {
-        Ok(config) if problems.is_empty() => return Ok(config),
-        Ok(_) => {}
-        Err(mut more) => {
-            // Of a key whose variable is missing nothing else can be said.
-            more.retain(|new| problems.iter().all(|old| old.key != new.key));
-            problems.extend(more);
-        }
+    Draft::read(source, machine)?.check(machine, SecretTexts::default())
+}
+
+/// A document that was read, with overlays and variables in it.
+pub struct Draft {
+    tree: tree::Node,
+    problems: Vec<Problem>,
+}
+
+impl Draft {
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not TOML.
+    pub fn read(source: &ConfigSource, machine: &Machine) -> Result<Self, ConfigError> {
+        let document = source.read()?;
+        let (tree, problems) = assemble(&source.name(), &document, machine)?;
+        Ok(Self { tree, problems })
     }
-    // In the order of the document; what has no place in it comes last.
-    problems
-        .sort_by_key(|problem| problem.at.as_ref().map_or((true, None), |at| (at.line.is_none(), at.line)));
-    Err(ConfigError { problems })
+
+    /// Checks it, with what AWS keeps as far as it was read; the rest is named in [`Config::unread`].
+    ///
+    /// # Errors
+    /// All that is wrong with it, each with its place, its key and the remedy.
+    pub fn check(&self, machine: &Machine, texts: SecretTexts) -> Result<Config, ConfigError> {
+        let mut problems = self.problems.clone();
+        match check(&self.tree, machine, texts) {
+            Ok(config) if problems.is_empty() => return Ok(config),
+            Ok(_) => {}
+            Err(mut more) => {
+                // Of a key whose variable is missing nothing else can be said.
+                more.retain(|new| problems.iter().all(|old| old.key != new.key));
+                problems.extend(more);
+            }
+        }
+        // In the order of the document; what has no place in it comes last.
+        problems.sort_by_key(|problem| {
+            problem.at.as_ref().map_or((true, None), |at| (at.line.is_none(), at.line))
+        });
+        Err(ConfigError { problems })
+    }
 }
 
 /// The document with overlays and variables in it, and what was wrong with those.

@@ -10,6 +10,7 @@ use sinks::Secret;
 use sinks::destinations::Additions;
 
 use super::problem::Problem;
+use super::remote::{RemoteSecret, SecretSource};
 use super::settings::Settings;
 
 pub use super::raw::{LogFormat, LogLevel};
@@ -32,6 +33,9 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// There is one if a source reads a queue.
     pub dead_letter: Option<DeadLetter>,
+    /// Secrets that AWS keeps and that were not read yet, with their keys. While there are any, the sinks that need
+    /// them cannot be built.
+    pub unread: Vec<(String, RemoteSecret)>,
     /// What works but deserves a look.
     pub warnings: Vec<Problem>,
     /// The configuration in effect as TOML, defaults included, secrets left out.
@@ -96,6 +100,8 @@ pub struct Endpoints {
     pub s3: Option<String>,
     pub sqs: Option<String>,
     pub sts: Option<String>,
+    pub secrets_manager: Option<String>,
+    pub ssm: Option<String>,
 }
 
 /// A role to assume with the credentials of the chain.
@@ -185,6 +191,51 @@ pub struct Selection {
     pub kinds: BTreeSet<String>,
 }
 
+impl DeadLetter {
+    /// The name of the identity that it needs.
+    pub fn identity(&self) -> Option<&str> {
+        match self {
+            Self::File { .. } => None,
+            Self::S3 { aws, .. } | Self::Sqs { aws, .. } => Some(aws),
+        }
+    }
+}
+
+impl std::fmt::Display for DeadLetter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { path, .. } => write!(f, "{}", path.display()),
+            Self::S3 { bucket, prefix, .. } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Sqs { queue_url, .. } => f.write_str(queue_url),
+        }
+    }
+}
+
+impl Config {
+    /// Every secret that AWS keeps, read or not; one may be named twice.
+    pub fn secrets(&self) -> impl Iterator<Item = &RemoteSecret> {
+        let of_sinks = self.sinks.iter().flat_map(|sink| &sink.secrets);
+        let remote = of_sinks.filter_map(|secret| match secret {
+            SecretSource::Remote(remote) => Some(remote),
+            SecretSource::File => None,
+        });
+        self.unread.iter().map(|(_, remote)| remote).chain(remote)
+    }
+
+    /// Every place for dead letters, each once.
+    pub fn dead_letters(&self) -> Vec<&DeadLetter> {
+        let mut places: Vec<&DeadLetter> = Vec::new();
+        for place in
+            self.dead_letter.iter().chain(self.sinks.iter().filter_map(|sink| sink.dead_letter.as_ref()))
+        {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+}
+
 impl Filter {
     /// Whether a log file is shipped. What a key does not say passes every `exclude`, and an `include` of
     /// accounts or regions holds it back.
@@ -220,6 +271,10 @@ pub struct SinkConfig {
     pub concurrency: Concurrency,
     /// The name in [`Config::aws`] of the identity that signs or writes for it.
     pub identity: Option<String>,
+    /// Where its refused events are kept, if not where those of the others are.
+    pub dead_letter: Option<DeadLetter>,
+    /// Where its secrets are kept that may change without the configuration.
+    pub secrets: Vec<SecretSource>,
     pub kind: SinkKind,
 }
 
@@ -302,6 +357,14 @@ pub enum DeadLetter {
         path: PathBuf,
         /// The operator vouches for the file's outliving the container.
         durable: bool,
+    },
+    /// Messages in a queue, which nobody else reads.
+    Sqs {
+        queue_url: String,
+        /// The queue's region, where the configuration or the URL says it.
+        region: Option<String>,
+        /// A name in [`Config::aws`].
+        aws: String,
     },
     /// Objects in a bucket.
     S3 {

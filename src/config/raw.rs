@@ -134,6 +134,8 @@ pub(super) struct RawEndpoints {
     pub(super) s3: Option<String>,
     pub(super) sqs: Option<String>,
     pub(super) sts: Option<String>,
+    pub(super) secrets_manager: Option<String>,
+    pub(super) ssm: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -413,6 +415,16 @@ pub(super) struct RawS3DeadLetter {
     pub(super) bucket: String,
     #[serde(default)]
     pub(super) prefix: String,
+    #[serde(default)]
+    pub(super) region: Option<String>,
+    #[serde(default = "default_identity")]
+    pub(super) aws: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSqsDeadLetter {
+    pub(super) queue_url: String,
     #[serde(default)]
     pub(super) region: Option<String>,
     #[serde(default = "default_identity")]

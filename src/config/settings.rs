@@ -4,7 +4,8 @@ use sinks::destinations::{self, BuildError, Built, CommonSettings};
 
 use super::de::Reader;
 use super::model::{SinkConfig, SinkKind};
-use super::problem::ConfigError;
+use super::problem::{ConfigError, Problem};
+use super::remote::{SecretSource, SecretTexts};
 use super::tree::Node;
 use super::url;
 
@@ -15,6 +16,8 @@ pub struct Settings {
     path: String,
     /// The common keys, which help to say what an unknown key was meant to be.
     beside: Vec<&'static str>,
+    /// What AWS keeps, as far as it was read.
+    texts: SecretTexts,
 }
 
 impl std::fmt::Debug for Settings {
@@ -26,8 +29,8 @@ impl std::fmt::Debug for Settings {
 
 impl Settings {
     /// Settings that stand at `path`.
-    pub(super) fn new(table: Node, path: String, beside: Vec<&'static str>) -> Self {
-        Self { table, path, beside }
+    pub(super) fn new(table: Node, path: String, beside: Vec<&'static str>, texts: SecretTexts) -> Self {
+        Self { table, path, beside, texts }
     }
 
     /// Builds the destination; problems go to the reader.
@@ -42,6 +45,10 @@ impl Settings {
             Err(BuildError::Invalid(invalid)) => {
                 let keys: Vec<&str> = invalid.key.split('.').collect();
                 let path = format!("{}.{}", self.path, invalid.key);
+                if reader.found().iter().any(|secret| !secret.is_read && is_at(&secret.path, &path)) {
+                    // Nothing can be said of it before it is read; then everything is checked again.
+                    return None;
+                }
                 reader.problem(self.table.nearest(&keys), &path, &invalid.message);
                 None
             }
@@ -53,17 +60,40 @@ impl Settings {
     }
 }
 
+/// Whether the key `path` is the secret's, or stands in it, or holds it.
+fn is_at(secret: &str, path: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    within(secret, path) || within(path, secret)
+}
+
 impl SinkConfig {
     /// Builds the destination; `None` for a sink that writes here.
     ///
     /// `instance` tells this process from others (see [`CommonSettings`]).
     ///
     /// # Errors
-    /// If a secret's file cannot be read any more: everything else was checked when the configuration was.
+    /// If a secret's file cannot be read any more, or what AWS keeps was not read: everything else was checked when
+    /// the configuration was.
     pub fn build(&self, instance: u64) -> Result<Option<Built>, ConfigError> {
+        let SinkKind::Destination(_, settings) = &self.kind else { return Ok(None) };
+        self.build_with(instance, settings.texts.clone())
+    }
+
+    /// The same with what AWS keeps by now.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); and if what AWS keeps by now cannot be used.
+    pub fn build_with(&self, instance: u64, texts: SecretTexts) -> Result<Option<Built>, ConfigError> {
         let SinkKind::Destination(network, settings) = &self.kind else { return Ok(None) };
-        let reader = Reader::default();
+        let reader = Reader::with_texts(texts);
         let mut built = settings.build(&reader, &self.type_name, &self.common(instance));
+        if let Some(secret) = reader.found().into_iter().find(|secret| !secret.is_read) {
+            let SecretSource::Remote(remote) = &secret.source else { return Ok(None) };
+            let message = format!("{remote} was not read");
+            return Err(ConfigError { problems: vec![Problem { at: None, key: secret.path, message }] });
+        }
         if let (Some(built), Some(proxy)) = (&mut built, &network.proxy) {
             url::passwords(proxy.expose()).iter().for_each(|secret| built.redactor.add(secret));
         }

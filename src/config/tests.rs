@@ -120,7 +120,7 @@ fn types_are_known_ones() {
             "t.toml:4: sinks.b.type: unknown type \"elasticsaerch\": use one of \"console\", \"file\", \
              \"elasticsearch\", \"loggly\", \"splunk_hec\", \"sumo_logic\"; did you mean \"elasticsearch\"?",
             "t.toml:5: sources.c.type: the key is missing: use one of \"directory\", \"sqs\"",
-            "t.toml:8: dead_letter.type: unknown type \"\": use one of \"file\", \"s3\"",
+            "t.toml:8: dead_letter.type: unknown type \"\": use one of \"file\", \"s3\", \"sqs\"",
         ],
     );
 }
@@ -274,7 +274,7 @@ fn identities_are_named_ones_and_take_the_rest_from_the_default() {
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
-        ["t.toml:6: aws.archive: no source, bucket, sink or dead letter uses this identity"]
+        ["t.toml:6: aws.archive: no source, bucket, sink, secret or dead letter uses this identity"]
     );
     refused(
         &with("[aws]\nregoin = \"x\"\n[aws.default]\n"),
@@ -467,11 +467,14 @@ type Keys = BTreeMap<Vec<String>, BTreeSet<String>>;
 
 #[test]
 fn the_example_names_every_key_that_exists_and_no_other() {
-    let (first, second) = EXAMPLE.rsplit_once("#[dead_letter]").unwrap();
+    let mut parts = EXAMPLE.split("#[dead_letter]");
     let (mut known, mut present, mut types) = Default::default();
+    let first = parts.next().unwrap();
     let mut problems = keys(&uncommented(first), &mut known, &mut present, &mut types);
-    let alone = uncommented(&format!("#[dead_letter]{second}"));
-    problems.extend(keys(&with(&alone), &mut known, &mut present, &mut types));
+    for other in parts {
+        let alone = uncommented(&format!("#[dead_letter]{other}"));
+        problems.extend(keys(&with(&alone), &mut known, &mut present, &mut types));
+    }
 
     // Some keys exclude each other; of those the destination tells the first.
     assert_eq!(problems.len(), 1, "{problems:#?}");
@@ -484,4 +487,125 @@ fn the_example_names_every_key_that_exists_and_no_other() {
     let mut expected: BTreeSet<String> = sinks::destinations::TYPES.iter().map(|t| (*t).to_owned()).collect();
     expected.extend(["file", "console", "sqs", "directory", "s3"].map(str::to_owned));
     assert_eq!(types, expected);
+}
+
+#[test]
+fn a_sink_can_have_dead_letters_of_its_own() {
+    let own =
+        "dead_letter = { type = \"sqs\", queue_url = \"https://sqs.eu-west-1.amazonaws.com/1/letters\" }";
+    let config = good(&with(own));
+    let letters = config.sinks.first().unwrap().dead_letter.clone().unwrap();
+    let DeadLetter::Sqs { region, aws, .. } = &letters else { panic!("{letters}") };
+    assert_eq!((region.as_deref(), aws.as_str()), (Some("eu-west-1"), "default"));
+    assert_eq!(config.dead_letters(), [&letters]);
+    assert!(
+        config.effective.contains("[sinks.out.dead_letter]\naws = \"default\"\nqueue_url"),
+        "{}",
+        config.effective
+    );
+    refused(
+        &with("dead_letter = \"here\""),
+        &["t.toml:3: sinks.out.dead_letter: expected a table: [sinks.out.dead_letter], found a string"],
+    );
+    refused(
+        &with("dead_letter = { type = \"s3\", bukket = \"b\", bucket = \"b\" }"),
+        &["t.toml:3: sinks.out.dead_letter.bukket: unknown key; did you mean \"bucket\"?"],
+    );
+    refused(
+        &with("dead_letter = { type = \"sqs\", queue_url = \"https://x.example/q.fifo\", aws = \"nobody\" }"),
+        &[
+            "t.toml:3: sinks.out.dead_letter.queue_url: a FIFO queue, which drops what it takes for repetitions: use a \
+         standard queue",
+            "t.toml:3: sinks.out.dead_letter.aws: there is no identity [aws.nobody]",
+        ],
+    );
+}
+
+#[test]
+fn dead_letters_do_not_go_to_a_queue_that_is_read_nor_into_a_sink_s_file() {
+    let queue = with(QUEUE);
+    let url = "https://sqs.eu-west-1.amazonaws.com/1/q";
+    assert!(queue.contains(url), "{queue}");
+    let letters = format!("dead_letter = {{ type = \"sqs\", queue_url = \"{url}\" }}\n");
+    let problems = read(&queue.replacen("[sinks.out]\n", &format!("[sinks.out]\n{letters}"), 1)).unwrap_err();
+    assert!(
+        problems.iter().any(|it| it.contains("sources.q reads this queue: use one of its own")),
+        "{problems:?}"
+    );
+    let file = "[sinks.a]\ntype = \"file\"\npath = \"x\"\n[sinks.b]\ntype = \"console\"\n\
+                dead_letter = { type = \"file\", path = \"./x\" }\n";
+    let problems = read(file).unwrap_err();
+    assert!(problems.first().unwrap().contains("writes the same file"), "{problems:?}");
+    // Two sinks with one place for their letters are no problem.
+    let shared = "[sinks.a]\ntype = \"console\"\ndead_letter = { type = \"file\", path = \"x\" }\n\
+                  [sinks.b]\ntype = \"file\"\npath = \"y\"\ndead_letter = { type = \"file\", path = \"x\" }\n";
+    assert_eq!(good(shared).dead_letters().len(), 1);
+}
+
+#[test]
+fn a_secret_that_aws_keeps_is_known_only_once_it_was_read() {
+    let arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:x-AbCdEf";
+    let document = format!(
+        "[sinks.s]\ntype = \"sumo_logic\"\nurl = {{ secrets_manager = \"{arn}\", key = \"url\" }}\n\
+         [agent]\nadmin_token = {{ ssm = \"/trailship/admin\", aws = \"other\" }}\n[aws.other]\nregion = \"eu-west-1\"\n"
+    );
+    let config = good(&document);
+    let unread: Vec<String> = config.unread.iter().map(|(key, secret)| format!("{key}: {secret}")).collect();
+    let member = format!("sinks.s.url: the member url of the secret {arn}");
+    assert_eq!(unread, ["agent.admin_token: the parameter /trailship/admin", member.as_str()]);
+    assert!(config.effective.contains(arn), "{}", config.effective);
+    let error = config.sinks.first().unwrap().build(0).unwrap_err().to_string();
+    assert_eq!(error, format!("{member} was not read"));
+
+    // Once it was read it is checked as if it stood in the document, and never shown.
+    let source = ConfigSource::Document { name: "t.toml".to_owned(), text: document.clone() };
+    let draft = Draft::read(&source, &machine(&[])).unwrap();
+    let with_url = |url: &str| {
+        let texts = config.unread.iter().map(|(_, secret)| (secret.clone(), url.to_owned())).collect();
+        draft.check(&machine(&[]), SecretTexts::new(texts))
+    };
+    let read = with_url("https://sumo.example/receiver/v1/http/c0de").unwrap();
+    assert!(read.unread.is_empty() && !read.effective.contains("c0de"));
+    assert_eq!(read.agent.admin_token.unwrap().expose(), "https://sumo.example/receiver/v1/http/c0de");
+    let built = read.sinks.first().unwrap().build(0).unwrap().unwrap();
+    assert_eq!(built.endpoints, ["https://sumo.example"]);
+    for (url, expected) in [
+        ("https://sumo.example/c0de", "t.toml:3: sinks.s.url: not the whole address"),
+        ("http://sumo.example/receiver/v1/http/c0de", "t.toml:1: sinks.s: http:// sends events"),
+        ("", "t.toml:3: sinks.s.url: the member url of the secret"),
+    ] {
+        let error = with_url(url).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("c0de"), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_way_to_name_a_secret_is_refused_with_its_key() {
+    let splunk = |token: &str| {
+        format!("[sinks.s]\ntype = \"splunk_hec\"\nendpoints = [\"https://s.example\"]\ntoken = {token}\n")
+    };
+    for (token, expected) in [
+        ("{ ssm = \"a\", key = \"b\" }", "a parameter has no `key`: take it away"),
+        (
+            "{ ssm = \"a\", secrets_manager = \"b\" }",
+            "one of `secrets_manager` and `ssm`: take the other away",
+        ),
+        ("{ ssm = \" \" }", "empty: name the secret, its member, or the parameter"),
+    ] {
+        refused(&splunk(token), &[&format!("t.toml:4: sinks.s.token: {expected}")]);
+    }
+    refused(
+        &splunk("{ ssm = \"a\", kee = \"b\" }"),
+        &["t.toml:4: sinks.s.token.kee: unknown key; did you mean \"key\"?"],
+    );
+    refused(
+        &splunk("{ ssm = \"a\", aws = \"nobody\" }"),
+        &["t.toml:4: sinks.s.token.aws: there is no identity [aws.nobody]"],
+    );
+    let role = "[aws]\nassume_role = { arn = \"arn:aws:iam::111122223333:role/x\", external_id = { ssm = \"a\" } }\n";
+    let problems = read(&with(role)).unwrap_err();
+    assert!(
+        problems.first().unwrap().contains("aws.assume_role.external_id: cannot be kept by AWS"),
+        "{problems:?}"
+    );
 }

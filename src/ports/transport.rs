@@ -189,3 +189,6 @@ impl Resolve for Renamed {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

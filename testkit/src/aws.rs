@@ -1,4 +1,4 @@
-//! AWS as the agent sees it: SQS, S3 and STS behind one address, with faults on demand and a log of what happened.
+//! AWS as the agent sees it: SQS, S3, STS and what keeps secrets behind one address, with faults on demand and a log of what happened.
 
 mod admin;
 mod clock;
@@ -8,6 +8,7 @@ mod notify;
 mod queue_handle;
 mod router;
 mod s3;
+mod secrets;
 mod serve;
 mod sqs;
 mod sts;
@@ -28,6 +29,7 @@ use crate::random::Rng;
 use clock::Clock;
 use fault::Faults;
 use s3::{NewObject, S3};
+use secrets::Secrets;
 use sqs::Sqs;
 use sts::Sts;
 
@@ -82,6 +84,7 @@ pub(crate) struct State {
     pub(crate) sqs: Sqs,
     pub(crate) s3: S3,
     pub(crate) sts: Sts,
+    pub(crate) secrets: Secrets,
     pub(crate) faults: Faults,
     pub(crate) rng: Rng,
 }
@@ -153,6 +156,7 @@ impl Aws {
             sqs: Sqs::new(options.seed, names.clone()),
             s3: S3::new(options.seed),
             sts: Sts::default(),
+            secrets: Secrets::default(),
             faults: Faults::new(options.seed),
             rng: Rng::stream(options.seed, 0xA35),
         };
@@ -170,7 +174,7 @@ impl Aws {
         Ok(Self { shared, server })
     }
 
-    /// The endpoint for S3, SQS and STS, without a slash at its end.
+    /// The endpoint for all services, without a slash at its end.
     #[must_use]
     pub fn url(&self) -> String {
         self.server.url()
@@ -343,6 +347,22 @@ impl Aws {
     #[must_use]
     pub fn object_requests(&self) -> Vec<ObjectRequest> {
         self.shared.state().s3.requests.clone()
+    }
+
+    /// Keeps a text in Secrets Manager, in the place of what is there under that ARN.
+    pub fn put_secret(&self, arn: &str, text: &str) {
+        self.shared.state().secrets.secrets.insert(arn.to_owned(), text.to_owned());
+    }
+
+    /// Keeps a text as an encrypted parameter of Systems Manager, in the place of what is there under that name.
+    pub fn put_parameter(&self, name: &str, text: &str) {
+        self.shared.state().secrets.parameters.insert(name.to_owned(), text.to_owned());
+    }
+
+    /// How often a secret or a parameter was given out.
+    #[must_use]
+    pub fn secret_reads(&self, id: &str) -> u64 {
+        self.shared.state().secrets.reads.get(id).copied().unwrap_or_default()
     }
 
     /// The external id without which a role cannot be assumed.

@@ -5,6 +5,7 @@ mod agent;
 mod bench;
 mod config;
 
+mod checks;
 mod configuration;
 mod crash;
 mod elasticsearch;
@@ -14,6 +15,8 @@ mod loggly_sumo;
 #[cfg(target_os = "linux")]
 mod memory;
 mod odd_inputs;
+mod redrive;
+mod rotation;
 mod secrets;
 mod shutdown;
 mod splunk;

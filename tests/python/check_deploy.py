@@ -83,13 +83,16 @@ def configurations_name_only_secrets_that_are_given() -> list[str]:
 
 def policies_pass_cfn_lint() -> list[str]:
     """The policies of iam/, wrapped into a template: their grammar, and that each action exists."""
-    agent = json.loads((DEPLOY / "iam" / "agent-policy.json").read_text())
-    queue = json.loads((DEPLOY / "iam" / "queue-policy.json").read_text())
+    policies = {path.stem: json.loads(path.read_text()) for path in sorted((DEPLOY / "iam").glob("*-policy.json"))}
+    queue = policies.pop("queue-policy")
     wrapped = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Resources": {
-            "Agent": {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": agent}},
             "Queue": {"Type": "AWS::SQS::QueuePolicy", "Properties": {"Queues": ["https://q"], "PolicyDocument": queue}},
+        }
+        | {
+            name.title().replace("-", ""): {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": policy}}
+            for name, policy in policies.items()
         },
     }
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -102,10 +105,11 @@ def policies_pass_cfn_lint() -> list[str]:
 
 
 def policies_grant_no_wildcards() -> list[str]:
-    """No action and no resource of the agent's policy is open."""
+    """No action and no resource of the agent's and the operator's policies is open."""
     problems = []
-    policy = json.loads((DEPLOY / "iam" / "agent-policy.json").read_text())
-    for statement in policy["Statement"]:
+    names = ["agent-policy.json", "secrets-policy.json", "redrive-policy.json"]
+    policies = [json.loads((DEPLOY / "iam" / name).read_text()) for name in names]
+    for statement in [statement for policy in policies for statement in policy["Statement"]]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         problems += [f"{statement['Sid']}: {action}" for action in actions if "*" in action]
         if statement["Resource"] == "*":

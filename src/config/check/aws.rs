@@ -8,8 +8,9 @@ use super::super::model::{
 };
 use super::super::problem::{nearest, unknown_key};
 use super::super::raw::{RawAssumeRole, RawAws, RawEndpoints};
+use super::super::remote::SecretSource;
 use super::super::tree::Node;
-use super::{Checker, part};
+use super::{Checker, dead_letter, part};
 
 impl Checker<'_> {
     /// All identities by name. One that could not be read is there all the same, so that references to it are
@@ -45,7 +46,13 @@ impl Checker<'_> {
     fn identity(&self, raw: &RawAws, path: &str) -> AwsIdentity {
         let plaintext = raw.allow_plaintext.unwrap_or_default();
         let endpoints = &raw.endpoints;
-        for (name, url) in [("s3", &endpoints.s3), ("sqs", &endpoints.sqs), ("sts", &endpoints.sts)] {
+        for (name, url) in [
+            ("s3", &endpoints.s3),
+            ("sqs", &endpoints.sqs),
+            ("sts", &endpoints.sts),
+            ("secrets_manager", &endpoints.secrets_manager),
+            ("ssm", &endpoints.ssm),
+        ] {
             if let Some(url) = url {
                 self.address(url, &format!("{path}.endpoints.{name}"), plaintext, path);
             }
@@ -59,6 +66,8 @@ impl Checker<'_> {
                 s3: endpoints.s3.clone(),
                 sqs: endpoints.sqs.clone(),
                 sts: endpoints.sts.clone(),
+                secrets_manager: endpoints.secrets_manager.clone(),
+                ssm: endpoints.ssm.clone(),
             },
             use_fips: raw.use_fips.unwrap_or_default(),
             use_dualstack: raw.use_dualstack.unwrap_or_default(),
@@ -118,8 +127,15 @@ impl Checker<'_> {
                 used.insert((format!("sinks.{}.aws", sink.name), identity.clone()));
             }
         }
-        if let Some(DeadLetter::S3 { aws, .. }) = dead_letter {
-            used.insert(("dead_letter.aws".to_owned(), aws.clone()));
+        for (path, letters) in dead_letter::all(sinks, dead_letter) {
+            if let Some(name) = letters.identity() {
+                used.insert((format!("{path}.aws"), name.to_owned()));
+            }
+        }
+        for secret in self.reader.found() {
+            if let SecretSource::Remote(remote) = secret.source {
+                used.insert((format!("{}.aws", secret.path), remote.aws));
+            }
         }
         for (path, name) in &used {
             if !known.contains_key(name) {
@@ -132,7 +148,7 @@ impl Checker<'_> {
             if !used.iter().any(|(_, other)| other == name) {
                 self.warn(
                     &format!("aws.{name}"),
-                    "no source, bucket, sink or dead letter uses this identity",
+                    "no source, bucket, sink, secret or dead letter uses this identity",
                 );
             }
         }
@@ -141,10 +157,13 @@ impl Checker<'_> {
 
 /// An identity with what it does not say taken from the default one; a role is not taken.
 fn inherit(raw: RawAws, default: &RawAws) -> RawAws {
+    let (own, others) = (raw.endpoints, default.endpoints.clone());
     let endpoints = RawEndpoints {
-        s3: raw.endpoints.s3.or_else(|| default.endpoints.s3.clone()),
-        sqs: raw.endpoints.sqs.or_else(|| default.endpoints.sqs.clone()),
-        sts: raw.endpoints.sts.or_else(|| default.endpoints.sts.clone()),
+        s3: own.s3.or(others.s3),
+        sqs: own.sqs.or(others.sqs),
+        sts: own.sts.or(others.sts),
+        secrets_manager: own.secrets_manager.or(others.secrets_manager),
+        ssm: own.ssm.or(others.ssm),
     };
     RawAws {
         region: raw.region.or_else(|| default.region.clone()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::super::model::{DeadLetter, SinkConfig, SinkKind, Source, SourceKind};
-use super::Checker;
+use super::{Checker, dead_letter};
 
 impl Checker<'_> {
     pub(super) fn shared_state(
@@ -28,9 +28,13 @@ impl Checker<'_> {
             }
         }
         let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
-        if let Some(DeadLetter::File { path, .. }) = dead_letter {
-            files.insert(normal(path), "dead_letter.path".to_owned());
+        for (table, letters) in dead_letter::all(sinks, dead_letter) {
+            if let DeadLetter::File { path, .. } = letters {
+                // Several sinks may share one place.
+                files.entry(normal(path)).or_insert(format!("{table}.path"));
+            }
         }
+        self.dead_letter_queues(sources, sinks, dead_letter);
         for sink in sinks {
             if let SinkKind::File(file) = &sink.kind {
                 let key = format!("sinks.{}.path", sink.name);

@@ -70,9 +70,9 @@ impl Checker<'_> {
         let lane = self.reader.read(&part(table, |key| lane_keys.contains(&key)), &path);
         let network_part = part(table, |key| network_keys.contains(&key));
         let common = |key: &str| key == "type" || lane_keys.contains(&key) || network_keys.contains(&key);
-        let own = part(table, |key| !common(key));
+        let own = part(table, |key| !common(key) && key != "dead_letter");
         let mut beside = lane_keys.clone();
-        beside.push("type");
+        beside.extend(["type", "dead_letter"]);
 
         let kind = if local {
             for (key, node) in network_part.as_table().into_iter().flatten() {
@@ -87,7 +87,7 @@ impl Checker<'_> {
                 (
                     SinkKind::Destination(
                         Box::new(network),
-                        Settings::new(own.clone(), path.clone(), beside),
+                        Settings::new(own.clone(), path.clone(), beside, self.reader.texts().clone()),
                     ),
                     allow_plaintext,
                 )
@@ -99,6 +99,10 @@ impl Checker<'_> {
         self.keep(&["sinks", name], &plain(&own));
         self.keep(&["sinks", name], &toml::Table::from_iter([("type".to_owned(), type_name.into())]));
         sink.identity = self.destination(&sink, &own, allow_plaintext);
+        sink.dead_letter = self.dead_letter_of(name, table);
+        let own_secrets = format!("{path}.");
+        let found = self.reader.found().into_iter().filter(|secret| secret.path.starts_with(&own_secrets));
+        sink.secrets = found.map(|secret| secret.source).collect();
         Some(sink)
     }
 
@@ -162,6 +166,8 @@ impl Checker<'_> {
             retry: Retry { initial, max, give_up_after: raw.retry.give_up_after.0 },
             concurrency: Concurrency { min: raw.concurrency.min, max: concurrency_max },
             identity: None,
+            dead_letter: None,
+            secrets: Vec::new(),
             kind: SinkKind::Console,
         }
     }

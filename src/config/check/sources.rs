@@ -165,7 +165,7 @@ impl Checker<'_> {
     }
 
     /// Whether an identity allows addresses without TLS.
-    fn plaintext(&self, identity: &str) -> bool {
+    pub(super) fn plaintext(&self, identity: &str) -> bool {
         let allows = |table: Option<&Node>| {
             table
                 .and_then(|table| table.get("allow_plaintext"))
@@ -176,7 +176,7 @@ impl Checker<'_> {
     }
 }
 
-fn identity_path(identity: &str) -> String {
+pub(super) fn identity_path(identity: &str) -> String {
     match identity {
         super::super::model::DEFAULT_IDENTITY => "aws".to_owned(),
         identity => format!("aws.{identity}"),
@@ -189,7 +189,7 @@ fn is_account(text: &str) -> bool {
 
 /// The region in the host of a queue's URL: `sqs.REGION.…`, `sqs-fips.REGION.…` or `REGION.queue.…`.
 /// <https://docs.aws.amazon.com/general/latest/gr/sqs-service.html>
-fn region_of(queue_url: &str) -> Option<String> {
+pub(super) fn region_of(queue_url: &str) -> Option<String> {
     let (_, host) = url::scheme_and_host(queue_url)?;
     let labels: Vec<&str> = host.split('.').collect();
     let amazon = host.ends_with(".amazonaws.com")

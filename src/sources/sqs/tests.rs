@@ -84,7 +84,7 @@ fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
     let url = Some(aws.url());
     let identity = AwsIdentity {
         region: Some("us-east-1".to_owned()),
-        endpoints: Endpoints { s3: url.clone(), sqs: url.clone(), sts: url },
+        endpoints: Endpoints { s3: url.clone(), sqs: url.clone(), sts: url, ..Endpoints::default() },
         ..AwsIdentity::default()
     };
     let bucket = Bucket {

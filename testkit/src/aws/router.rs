@@ -10,7 +10,7 @@ use super::fault::AwsFault;
 use super::log::ObjectRequest;
 use super::s3::S3Error;
 use super::sqs::SqsError;
-use super::{Shared, admin, s3, sqs, sts};
+use super::{Shared, admin, s3, secrets, sqs, sts};
 use crate::http::{Fault, Handler, Request, Response};
 
 /// The handler behind the one address.
@@ -23,6 +23,7 @@ enum Service {
     Sqs,
     S3(s3::wire::Call),
     Sts,
+    Secrets,
 }
 
 impl Handler for Router {
@@ -44,6 +45,9 @@ impl Router {
             request.header("x-amz-target").and_then(|name| name.strip_prefix(sqs::wire::TARGET_PREFIX));
         if let Some(operation) = target {
             return self.sqs(operation, request).await;
+        }
+        if let Some((service, operation)) = secrets::target(request) {
+            return self.secrets(service, &operation, request);
         }
         let form = request
             .header("content-type")
@@ -88,6 +92,15 @@ impl Router {
         self.damage(response, fault)
     }
 
+    fn secrets(&self, service: &'static str, operation: &str, request: &Request) -> Response {
+        let fault = self.shared.state().faults.strike(operation, "");
+        if let Some(refusal) = fault.and_then(|fault| self.refuse(fault, &Service::Secrets)) {
+            return refusal;
+        }
+        let response = secrets::answer(&self.shared, &mut self.shared.state(), (service, operation), request);
+        self.damage(response, fault)
+    }
+
     fn s3(&self, request: &Request) -> Response {
         let call = s3::wire::call(request);
         let fault = self.shared.state().faults.strike(call.operation, &call.key);
@@ -128,6 +141,7 @@ impl Router {
                         self.error(service, 503, "SlowDown", "Please reduce your request rate.")
                     }
                     Service::Sts => self.error(service, 400, "Throttling", "Rate exceeded"),
+                    Service::Secrets => self.error(service, 400, "ThrottlingException", "Rate exceeded"),
                 };
                 return Some(response.with_header("retry-after", "1"));
             }
@@ -136,10 +150,11 @@ impl Router {
             }
             AwsFault::NotFound => match service {
                 Service::Sqs => return Some(sqs::wire::error(&self.shared, &SqsError::no_queue())),
+                Service::Secrets => (400, "ResourceNotFoundException", "It is not there."),
                 _ => (404, "NoSuchKey", "The specified key does not exist."),
             },
             AwsFault::Forbidden => match service {
-                Service::Sqs => {
+                Service::Sqs | Service::Secrets => {
                     (400, "AccessDeniedException", "User is not authorized to perform this operation.")
                 }
                 _ => (403, "AccessDenied", "Access Denied"),
@@ -149,7 +164,7 @@ impl Router {
                 _ => (400, "KmsAccessDenied", "The caller doesn't have the required KMS access."),
             },
             AwsFault::ExpiredToken => match service {
-                Service::Sqs => {
+                Service::Sqs | Service::Secrets => {
                     (400, "ExpiredTokenException", "The security token included in the request is expired")
                 }
                 Service::S3(_) => (400, "ExpiredToken", "The provided token has expired."),
@@ -173,6 +188,7 @@ impl Router {
             }
             Service::S3(call) => s3::wire::error(&self.shared, call, &S3Error::new(status, code, message)),
             Service::Sts => sts::error(&self.shared, status, code, message),
+            Service::Secrets => secrets::error(&self.shared, status, code, message),
         }
     }
 

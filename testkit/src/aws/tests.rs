@@ -290,3 +290,53 @@ async fn expired_credentials_are_refused_by_every_service() {
     let (_, body) = send_with(aws.addr(), "POST /", &headers, "{}").await;
     assert!(body.contains("ExpiredTokenException"), "{body}");
 }
+
+/// Asks one of the services that keep secrets; the answer's status line with its headers, and its body.
+async fn ask_secrets(aws: &Aws, target: &str, service: &str, input: Value) -> (String, Value) {
+    let headers = format!(
+        "x-amz-target: {target}\r\ncontent-type: application/x-amz-json-1.1\r\nauthorization: AWS4-HMAC-SHA256 \
+         Credential=AKIA/20240501/us-east-1/{service}/aws4_request, \
+         SignedHeaders=content-type;host;x-amz-date;x-amz-target, Signature=0\r\n"
+    );
+    let (head, body) = send_with(aws.addr(), "POST /", &headers, &input.to_string()).await;
+    (head, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_secret_has_an_arn_and_a_name_and_what_is_not_there_has_its_error() {
+    let aws = start().await;
+    let arn = "arn:aws:secretsmanager:us-east-1:111122223333:secret:team/token-AbCdEf";
+    aws.put_secret(arn, "t-1");
+    for id in [arn, "team/token"] {
+        let input = json!({ "SecretId": id });
+        let (_, body) = ask_secrets(&aws, "secretsmanager.GetSecretValue", "secretsmanager", input).await;
+        assert_eq!((&body["SecretString"], &body["ARN"]), (&json!("t-1"), &json!(arn)));
+    }
+    assert_eq!(aws.secret_reads(arn), 2);
+    let input = json!({ "SecretId": "team/tok" });
+    let (head, body) = ask_secrets(&aws, "secretsmanager.GetSecretValue", "secretsmanager", input).await;
+    assert!(
+        head.starts_with("HTTP/1.1 400") && body["__type"] == "ResourceNotFoundException",
+        "{head} {body}"
+    );
+    aws.inject(FaultRule::new("GetSecretValue", AwsFault::Throttle));
+    let input = json!({ "SecretId": arn });
+    let (_, body) = ask_secrets(&aws, "secretsmanager.GetSecretValue", "secretsmanager", input).await;
+    assert_eq!(body["__type"], "ThrottlingException");
+}
+
+#[tokio::test]
+async fn a_parameter_is_given_in_the_clear_only_if_it_is_asked_for_so_and_signed() {
+    let aws = start().await;
+    aws.put_parameter("/a", "v");
+    let ask = |decrypt: bool, service: &'static str| {
+        let input = json!({ "Name": "/a", "WithDecryption": decrypt });
+        ask_secrets(&aws, "AmazonSSM.GetParameter", service, input)
+    };
+    assert_eq!(ask(true, "ssm").await.1["Parameter"]["Value"], "v");
+    assert_ne!(ask(false, "ssm").await.1["Parameter"]["Value"], "v");
+    assert_eq!(ask(true, "sqs").await.1["__type"], "InvalidSignatureException");
+    let input = json!({ "Name": "/b" });
+    let (_, body) = ask_secrets(&aws, "AmazonSSM.GetParameter", "ssm", input).await;
+    assert_eq!(body["__type"], "ParameterNotFound");
+}
