@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ports::Address;
 use crate::testing::Sample;
 use crate::{Attempt, Body, Judgement, ReasonCode, Shape};
 

@@ -172,7 +172,6 @@ impl Syslog {
     }
 
     /// The same for who outlives a borrow.
-    #[must_use]
     pub fn counter(&self) -> impl Fn() -> Counts + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move || shared.desk.counts()
