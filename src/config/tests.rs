@@ -479,11 +479,15 @@ fn uncommented(document: &str) -> String {
 fn keys(document: &str, known: &mut Keys, present: &mut Keys, types: &mut BTreeSet<String>) -> Vec<String> {
     let machine = machine(&[
         ("ALERT_LOGIC_SECRET_KEY", "k"),
+        ("COLLECTOR_KEY", "k"),
+        ("COLLECTOR_PASSWORD", "p"),
+        ("COLLECTOR_TOKEN", "t"),
         ("ES_API_KEY", "a:b"),
         ("ES_PASSWORD", "p"),
         ("ES_TOKEN", "t"),
         ("LOGGLY_TOKEN", "0-1"),
         ("LOGGLY_TOKEN_2", "0-2"),
+        ("LOGSTASH_PASSWORD", "p"),
         ("SPLUNK_TOKEN", "t"),
         ("SUMO_URL", "https://sumo.example/receiver/v1/http/x"),
         ("SUMO_URL_2", "https://sumo.example/receiver/v1/http/y"),
@@ -526,6 +530,7 @@ fn the_example_names_every_key_that_exists_and_no_other() {
     // Some keys exclude each other; of those the destination tells the first.
     let exclusive = [
         "sinks.search.api_key: keep one of",
+        "sinks.http.bearer_token: keep it, or",
         "sinks.loggly.tokens: give token or tokens",
         "sinks.sumo.urls: give url or urls",
     ];
