@@ -522,6 +522,7 @@ fn the_example_names_every_key_that_exists_and_no_other() {
 
     // Some keys exclude each other; of those the destination tells the first.
     let exclusive = [
+        "sinks.lake.path: `path` and `bucket` exclude",
         "sinks.search.api_key: keep one of",
         "sinks.loggly.tokens: give token or tokens",
         "sinks.sumo.urls: give url or urls",
