@@ -30,7 +30,7 @@ help:
 	@echo "make demo       the agent against stand-ins, in one process"
 	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
 	@echo "make test       the workspace's tests, then the real binary against moto"
-	@echo "make test-real  the real binary against ElasticMQ and OpenSearch"
+	@echo "make test-real  the real binary against ElasticMQ, OpenSearch, rsyslog and syslog-ng"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make clean      removes what was built"
