@@ -64,7 +64,7 @@ async fn messages_are_stored_for_who_has_a_token_that_holds() {
     let held = token(&service).await;
     let place = "/endpoints/v1/134249236/residency/default/services/ingest/endpoint";
     let got = send(&service.url, "GET", place, &[("x-aims-auth-token", &held)], "").await;
-    assert_eq!(format!("http://{}", got.json()["ingest"].as_str().unwrap()), service.url);
+    assert_eq!(got.json()["ingest"], "x", "the host that the client says it talks to");
     assert_eq!(post(&service, &held, deflate(BODY)).await, 204);
     assert_eq!(service.counts().stored, 1);
     service.revoke();
