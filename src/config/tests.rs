@@ -459,7 +459,7 @@ fn keys(document: &str, known: &mut Keys, present: &mut Keys, types: &mut BTreeS
     let machine = machine(&[
         ("COLLECTOR_KEY", "k"),
         ("COLLECTOR_PASSWORD", "p"),
-        ("COLLECTOR_TOKEN", "t"),
+        ("COLLECTOR_TOKEN", "a token"),
         ("ES_API_KEY", "a:b"),
         ("ES_PASSWORD", "p"),
         ("ES_TOKEN", "t"),
