@@ -177,7 +177,8 @@ durable = true
             identity = b'"eventID":"%s"' % found[1]
             if identity not in line:
                 raise lane.LaneFailed(f"_id is not the event's: {line[-300:]}")
-            lines.append(line[: found.start()] + (b"" if line[: found.start()] == b"{" else b",") + line[found.end() + 1 :])
+            before = line[: found.start()]
+            lines.append(before + (b"" if before == b"{" else b",") + line[found.end() + 1 :])
         lane.judge(issued, lines).check(repeats_allowed)
 
 
@@ -218,7 +219,8 @@ def a_server_that_is_killed_in_the_middle_loses_nothing(bench: Bench) -> None:
         ship = bench.begin("killed", receiver, f"batch = {{ max_events = {window} }}\nconcurrency = {{ max = 4 }}")
         for part in (1, 2):
             share = part * sum(len(file.records) for file in bench.files) // 3
-            lane.wait_until("a third has arrived", 60, lambda: receiver.stored() >= share or ship.poll() is not None, 0.02)
+            arrived = lambda: receiver.stored() >= share or ship.poll() is not None  # noqa: B023, E731
+            lane.wait_until("a third has arrived", 60, arrived, every=0.02)
             if ship.poll() is not None:
                 raise lane.LaneFailed(f"it ended too soon: {ship.communicate()[0][-600:]}")
             receiver.kill()

@@ -1,4 +1,4 @@
-"""The real binary with nginx between it and its destinations: TLS with a private authority, 413 and 502 in the middle."""
+"""The real binary with nginx between it and its destinations: TLS with a private authority, 413, and 502 in the middle."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def fetch(tools: Path) -> str:
         if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
             raise servers.CannotBeHad("needs nginx, and there is no apt-get to fetch it")
         home.mkdir(parents=True, exist_ok=True)
-        script = f"(apt-get download -q {PACKAGE} || (apt-get update -q && apt-get download -q {PACKAGE})) && dpkg -x *.deb ."
+        download = f"apt-get download -q {PACKAGE}"
+        script = f"({download} || (apt-get update -q && {download})) && dpkg -x *.deb ."
         run = subprocess.run(["bash", "-c", script], cwd=home, capture_output=True, text=True, timeout=600)
         if run.returncode != 0:
             raise servers.CannotBeHad(f"Debian's package {PACKAGE}: {run.stderr[-300:]}")
@@ -197,7 +198,10 @@ def lines_by_http(bench: Bench) -> None:
 
 def events_by_hec(bench: Bench) -> None:
     """The sink `splunk_hec`."""
-    sink = f'type = "splunk_hec"\nendpoints = ["https://127.0.0.1:{bench.port}"]\ntoken = "an-example"\nack = false\ncompression = "none"'
+    sink = (
+        f'type = "splunk_hec"\nendpoints = ["https://127.0.0.1:{bench.port}"]\n'
+        'token = "an-example"\nack = false\ncompression = "none"'
+    )
     bench.deliver("splunk", sink, lambda event: event["event"])
 
 
@@ -205,7 +209,8 @@ def a_stranger_is_not_spoken_to(bench: Bench) -> None:
     """Without the private authority nothing is sent."""
     before, path = len(bench.statuses()), bench.folder / "stranger.toml"
     bench.add("stranger", [])
-    path.write_text(bench.config("stranger", f'type = "http"\nurl = "https://127.0.0.1:{bench.port}/in"', lane.free_port()))
+    sink = f'type = "http"\nurl = "https://127.0.0.1:{bench.port}/in"'
+    path.write_text(bench.config("stranger", sink, lane.free_port()))
     command = [bench.binary, "check", "--config", path]
     run = subprocess.run(command, env=lane.environment(), capture_output=True, text=True, timeout=60)
     if run.returncode == 0 or "tls: " not in run.stdout:
