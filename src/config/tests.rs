@@ -481,7 +481,7 @@ fn keys(document: &str, known: &mut Keys, present: &mut Keys, types: &mut BTreeS
         ("ALERT_LOGIC_SECRET_KEY", "k"),
         ("COLLECTOR_KEY", "k"),
         ("COLLECTOR_PASSWORD", "p"),
-        ("COLLECTOR_TOKEN", "t"),
+        ("COLLECTOR_TOKEN", "a token"),
         ("ES_API_KEY", "a:b"),
         ("ES_PASSWORD", "p"),
         ("ES_TOKEN", "t"),
