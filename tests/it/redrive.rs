@@ -202,3 +202,30 @@ async fn an_event_whose_letter_a_queue_does_not_take_stays_owed() {
     let rule = FaultRule::new("SendMessageBatch", AwsFault::FailEntries { percent: 100 }).prefix(LETTERS);
     check_unstored(&place, rule, &bench, || bench.aws.queue(LETTERS).counts().visible).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_is_refused_again_while_others_are_taken_stays_as_it_was() {
+    let bench = Bench::start().await;
+    let config = Config::new().sink(Sink::Elasticsearch, SOON);
+    bench.elasticsearch.set_mode(Failure::RefuseEvery(40));
+    bench.issue(&Generator::new(94).log_file(400));
+    let mut agent = bench.run(&config);
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    let letters = bench.letters();
+    assert!(letters.len() >= 3, "{}", letters.len());
+    let bad = &letters[1];
+    bench.elasticsearch.set_mode(Failure::RefuseContaining(bad["event_id"].as_str().unwrap().to_owned()));
+    let (code, text) = said(&bench, "redrive", &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("refused again: mapping: "), "{text}");
+    assert!(
+        text.contains(&format!("{} letters delivered and taken away, 1 stay", letters.len() - 1)),
+        "{text}"
+    );
+    assert_eq!(bench.letters(), std::slice::from_ref(bad));
+    bench.elasticsearch.set_mode(Mode::default());
+    assert_eq!(said(&bench, "redrive", &[]).0, Some(0));
+    let report = bench.assert_passes(&config);
+    assert_eq!((report.sinks[0].stored, report.sinks[0].dead_lettered), (400, 0), "{report}");
+}
