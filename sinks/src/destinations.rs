@@ -1,35 +1,36 @@
-//! The registry of HTTP destinations, and what they share: endpoints, common answers, questions of `check`.
+//! The registry of destinations, and what they share: endpoints, common answers, questions of `check`.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::Uri;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
-use crate::ports::{Address, Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
-use crate::{
-    Answer, Compression, Event, Head, HttpSink, Judgement, ObjectSink, Reason, ReasonCode, Redactor, Sink,
-    encode,
-};
+use crate::ports::{Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
+use crate::{Answer, Compression, Event, Head, HttpSink, ObjectSink, Reason, Redactor, Sink, encode};
 
 pub mod alert_logic;
 pub mod alert_logic_ingest;
 mod credentials;
 pub mod elasticsearch;
+mod endpoint;
 mod failover;
 pub mod http;
 pub mod loggly;
 pub mod logstash;
 pub mod logstash_http;
-mod size;
 #[cfg(feature = "parquet")]
 pub mod parquet;
+mod size;
 pub mod splunk_hec;
+mod status;
 pub mod sumo_logic;
 pub mod syslog;
 mod template;
+
+pub(crate) use endpoint::{Endpoint, StreamEndpoint, header_value, in_turn};
+pub(crate) use status::{by_status, garbled, retry_after};
 
 /// A destination's own settings: what is left of its table once the common keys are taken out.
 pub trait Destination: DeserializeOwned {
@@ -408,132 +409,6 @@ impl Finding {
     pub fn failed(sentence: impl Into<String>) -> Self {
         Self { level: FindingLevel::Failed, sentence: sentence.into() }
     }
-}
-
-/// A checked address of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StreamEndpoint {
-    /// Where it leads.
-    pub(crate) address: Address,
-    /// Scheme, host and port.
-    pub(crate) origin: String,
-}
-
-/// A checked base address.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    /// Without a slash at its end.
-    pub(crate) base: String,
-    /// Scheme, host and port.
-    pub(crate) origin: String,
-}
-
-impl Endpoint {
-    /// Reads an absolute `http` or `https` address. The error does not quote it: it may hold a secret.
-    pub(crate) fn parse(key: &str, text: &str) -> Result<Self, Invalid> {
-        let wrong = |what: &str| Invalid::new(key, format!("{what}, such as https://host.example:9200"));
-        let uri: Uri = text.parse().map_err(|_| wrong("not an address: write one"))?;
-        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(wrong("not an absolute address: write it with https://"));
-        };
-        if authority.as_str().contains('@') {
-            return Err(wrong("credentials have keys of their own: write the address without them"));
-        }
-        if uri.query().is_some() || text.contains('#') {
-            return Err(wrong("write the address without `?` or `#`"));
-        }
-        let origin = format!("{scheme}://{authority}");
-        let base = format!("{origin}{}", uri.path().trim_end_matches('/'));
-        Ok(Self { base, origin })
-    }
-
-    /// Reads a list of addresses, of which there is at least one.
-    pub(crate) fn parse_all(key: &str, texts: &[String]) -> Result<Vec<Self>, Invalid> {
-        if texts.is_empty() {
-            return Err(Invalid::new(key, "the list is empty: name at least one address"));
-        }
-        texts.iter().map(|text| Self::parse(key, text)).collect()
-    }
-
-    /// Reads `tls://host:port` or `tcp://host:port`; the port may be left out.
-    pub(crate) fn parse_stream(key: &str, text: &str, port: u16) -> Result<StreamEndpoint, Invalid> {
-        let wrong = |what: &str| Invalid::new(key, format!("{what}, such as tls://host.example:{port}"));
-        let uri: Uri = text.parse().map_err(|_| wrong("not an address: write one"))?;
-        let (Some(scheme @ ("tls" | "tcp")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(wrong("not an absolute address: write it with tls:// or tcp://"));
-        };
-        if authority.as_str().contains('@') {
-            return Err(wrong("an address holds no credentials: take them away"));
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
-            return Err(wrong("write host and port only"));
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(port);
-        let origin = format!("{scheme}://{}:{port}", authority.host());
-        Ok(StreamEndpoint { address: Address { host, port, tls: scheme == "tls" }, origin })
-    }
-
-    /// The origins, for display.
-    pub(crate) fn origins(endpoints: &[Self]) -> Vec<String> {
-        endpoints.iter().map(|endpoint| endpoint.origin.clone()).collect()
-    }
-}
-
-/// The one of `items` whose turn it is; `items` is never empty.
-pub(crate) fn in_turn<T>(items: &[T], turn: u32) -> Option<&T> {
-    items.get(turn as usize % items.len().max(1))
-}
-
-/// Refuses what cannot stand in a header's value: anything but printable ASCII.
-pub(crate) fn header_value(key: &str, text: &str) -> Result<(), Invalid> {
-    if text.is_empty() || !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
-        return Err(Invalid::new(key, "use printable ASCII characters only, at least one"));
-    }
-    Ok(())
-}
-
-/// What is said of an answer by its status alone, where the destination's protocol says no more about it.
-///
-/// `what` is the answer's own text, cleaned of secrets; `remedy` says which key to look at.
-pub(crate) fn by_status(answer: &Answer, what: &str, remedy: &str) -> Judgement {
-    let status = answer.status;
-    let reason = |code, text: String| Reason::new(code, text).with_status(status);
-    let why = |code| reason(code, if what.is_empty() { "no details given".into() } else { what.into() });
-    let denied = |code, advice: &str| Judgement::Denied(reason(code, format!("{advice}: {what}")));
-    let unavailable = |code| Judgement::Unavailable { why: why(code), retry_after: retry_after(answer) };
-    match status {
-        200..=299 => unavailable(ReasonCode::Garbled),
-        300..=399 => {
-            denied(ReasonCode::Misconfigured, "it redirects, which is never followed: set the final address")
-        }
-        400 | 422 => Judgement::Refused(why(ReasonCode::Invalid)),
-        401 | 403 | 407 => denied(ReasonCode::Unauthorized, remedy),
-        404 | 405 | 406 | 410 | 411 | 415 | 501 => denied(ReasonCode::Misconfigured, remedy),
-        408 => unavailable(ReasonCode::Timeout),
-        413 => Judgement::TooLarge(why(ReasonCode::TooLarge)),
-        429 => unavailable(ReasonCode::Throttled),
-        500..=599 => unavailable(ReasonCode::ServerError),
-        _ => unavailable(ReasonCode::Other),
-    }
-}
-
-/// An answer that claims success and cannot be understood: no event of it counts as delivered.
-pub(crate) fn garbled(answer: &Answer, text: &str) -> Judgement {
-    let why = Reason::new(ReasonCode::Garbled, text).with_status(answer.status);
-    Judgement::Unavailable { why, retry_after: None }
-}
-
-/// How long `Retry-After` asks to wait: seconds, or a date, which is measured against the answer's own `Date`.
-/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
-pub(crate) fn retry_after(answer: &Answer) -> Option<Duration> {
-    let value = answer.header("retry-after")?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = httpdate::parse_http_date(value).ok()?;
-    let now = httpdate::parse_http_date(answer.header("date")?.trim()).ok()?;
-    Some(until.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
