@@ -529,6 +529,7 @@ fn the_example_names_every_key_that_exists_and_no_other() {
 
     // Some keys exclude each other; of those the destination tells the first.
     let exclusive = [
+        "sinks.lake.path: `path` and `bucket` exclude",
         "sinks.search.api_key: keep one of",
         "sinks.http.bearer_token: keep it, or",
         "sinks.loggly.tokens: give token or tokens",

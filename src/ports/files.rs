@@ -235,6 +235,19 @@ mod tests {
         assert_eq!(files.mend(&path).await.unwrap(), 8, "a whole file stays as it is");
     }
 
+    #[tokio::test]
+    async fn what_is_left_of_a_replacement_that_failed_is_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/x.parquet");
+        std::fs::create_dir_all(path.join("in the way")).unwrap();
+        LocalFiles.replace(&path, Bytes::from_static(b"x")).await.unwrap_err();
+        let left = LocalFiles.list(path.parent().unwrap()).await.unwrap();
+        assert_eq!(left, [path.with_file_name(".x.parquet.new"), path.clone()]);
+        std::fs::remove_dir_all(&path).unwrap();
+        LocalFiles.replace(&path, Bytes::from_static(b"y")).await.unwrap();
+        assert_eq!(LocalFiles.list(path.parent().unwrap()).await.unwrap(), [path]);
+    }
+
     #[cfg(unix)]
     #[tokio::test]
     async fn what_it_writes_can_be_read_by_the_owner_alone() {

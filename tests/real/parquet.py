@@ -278,7 +278,7 @@ CASES: list[Callable[[Bench], None]] = [
     the_job_says_who_failed_to_sign_in,
     the_job_says_what_a_principal_touched,
     the_job_says_what_services_did_on_whose_behalf,
-    packed_it_holds_the_same_events_in_fewer_files,
+    packed_by_the_job_every_event_is_there_once,
 ]
 
 

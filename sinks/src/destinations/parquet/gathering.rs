@@ -27,7 +27,7 @@ pub(super) struct Cuts {
     pub(super) bytes: u64,
     /// ... or belong to this many places. Both bound the memory that a hostile log file can take.
     pub(super) places: usize,
-    /// Bytes of columns that make a row group.
+    /// Once all columns together have this many bytes, those of the object with the most become a row group.
     pub(super) group_bytes: usize,
 }
 
@@ -68,6 +68,8 @@ pub(super) struct FileGathering {
     cut: u64,
     /// Bytes of JSON since the last cut.
     bytes: u64,
+    /// Bytes of columns in all objects that are open.
+    columns_bytes: usize,
 }
 
 /// An object in the making.
@@ -93,6 +95,7 @@ impl FileGathering {
             open: BTreeMap::new(),
             cut: 0,
             bytes: 0,
+            columns_bytes: 0,
         }
     }
 
@@ -107,11 +110,24 @@ impl FileGathering {
         self.bytes += event.bytes().len() as u64;
         let format = &self.format;
         let draft = self.open.entry(place).or_insert_with(|| Draft::new(format, &self.bucket, &self.key));
-        draft.add(format, event)
+        self.columns_bytes += draft.add(format, event);
+        if self.columns_bytes >= cuts.group_bytes {
+            self.write_largest()?;
+        }
+        Ok(())
+    }
+
+    /// Makes a row group of the most columns that one object has.
+    fn write_largest(&mut self) -> Result<()> {
+        let Some(largest) = self.open.values_mut().max_by_key(|draft| draft.columns.bytes()) else {
+            return Ok(());
+        };
+        self.columns_bytes -= largest.columns.bytes();
+        largest.write_group(&self.format)
     }
 
     fn close(&mut self, complete: &mut Vec<Object>) -> Result<()> {
-        self.bytes = 0;
+        (self.bytes, self.columns_bytes) = (0, 0);
         for (place, draft) in std::mem::take(&mut self.open) {
             complete.push(draft.close(&self.format, &place)?);
         }
@@ -178,18 +194,17 @@ impl Draft {
         Self { columns, writer: None, content, events: RangeSet::new(), times: Vec::new() }
     }
 
-    fn add(&mut self, format: &Format, event: &Event) -> Result<()> {
+    /// Adds a row; the bytes of columns that it takes.
+    fn add(&mut self, format: &Format, event: &Event) -> usize {
         let index = event.index();
         self.content.update(index.to_be_bytes());
         self.content.update((event.bytes().len() as u64).to_be_bytes());
         self.content.update(event.bytes());
         self.events.insert(Range { start: index, end: index + 1 });
         self.times.extend(event.time());
+        let before = self.columns.bytes();
         format.shredder.write(event, &mut self.columns);
-        if self.columns.bytes() >= format.cuts.group_bytes {
-            self.write_group(format)?;
-        }
-        Ok(())
+        self.columns.bytes() - before
     }
 
     fn write_group(&mut self, format: &Format) -> Result<()> {
