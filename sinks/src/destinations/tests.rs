@@ -41,6 +41,7 @@ fn minimal(type_name: &str) -> Value {
             "headers": { "x-key": "hunter2-secret" },
             "bearer_token": "hunter2-secret",
         }),
+        "parquet" => json!({ "path": "out/parquet" }),
         "logstash" => json!({ "endpoints": ["tls://logstash.example:5044"] }),
         "logstash_http" => {
             json!({ "endpoints": ["https://logstash.example:8080"], "username": "u", "password": "hunter2-secret" })
