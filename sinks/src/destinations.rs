@@ -67,7 +67,7 @@ macro_rules! registry {
         #[must_use]
         pub fn takes_deflate(type_name: &str) -> bool {
             match type_name {
-                $($name => <$settings>::TAKES_DEFLATE,)*
+                $($(#[$meta])* $name => <$settings>::TAKES_DEFLATE,)*
                 _ => false,
             }
         }
