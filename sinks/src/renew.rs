@@ -58,7 +58,7 @@ fn is_unauthorized(judgement: &Judgement) -> bool {
     let is_ours = |why: &Reason| why.code == ReasonCode::Unauthorized;
     match judgement {
         Judgement::Denied(why) => is_ours(why),
-        Judgement::Each(verdicts) => {
+        Judgement::Each(verdicts) | Judgement::Strained(verdicts) => {
             verdicts.iter().any(|verdict| matches!(verdict, Verdict::Denied(why) if is_ours(why)))
         }
         _ => false,
@@ -77,6 +77,10 @@ impl Sink for RenewingSink {
 
     fn group(&self, event: &Event, group: &mut String) {
         self.sink().group(event, group);
+    }
+
+    fn events_max(&self) -> usize {
+        self.sink().events_max()
     }
 
     fn requires_confirmation(&self) -> bool {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::ports::Address;
 use crate::testing::Sample;
-use crate::{Attempt, Body, Judgement, ReasonCode, Shape};
+use crate::{Answer, Attempt, Body, Judgement, ReasonCode, Shape};
 
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
     Answer {
