@@ -1,12 +1,16 @@
 //! Splunk: errors that name an event, and confirmations that come late or never.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::destinations::{Balancer, Failure, Mode, SplunkHec, SplunkHecOptions};
 use testkit::generate::Generator;
 use testkit::ledger::Cause;
+use testkit::tls::{AUTHORITY_PEM, Clients, acceptor};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::bench::{Bench, Setup};
 use crate::config::{Config, Sink};
@@ -61,6 +65,93 @@ async fn with_acknowledgement_a_message_is_deleted_only_when_the_indexers_confir
     assert_eq!(report.sinks[0].duplicates_with_cause(), 0, "{report}");
     let counts = bench.splunk_hec.counts();
     assert!(counts.requests > counts.deliveries, "{counts:?}");
+}
+
+/// Passes connections on to `target`, through TLS with a certificate of the tests' own authority; its port.
+async fn tls_before(target: &str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (acceptor, target) = (acceptor(Clients::Any).unwrap(), target.to_owned());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, target) = (acceptor.clone(), target.clone());
+            tokio::spawn(async move {
+                // Whoever does not trust the certificate goes away.
+                let Ok(mut near) = acceptor.accept(stream).await else { return };
+                let mut far = TcpStream::connect(target).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    port
+}
+
+/// A proxy that makes tunnels; its port, and how many it has made.
+async fn proxy() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tunnels = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&tunnels);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(near.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap();
+                let mut far = TcpStream::connect(target).await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (port, tunnels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_indexer_behind_a_proxy_with_a_certificate_of_the_company_s_own_gets_everything() {
+    let mut bench = Bench::start().await;
+    let options = SplunkHecOptions {
+        sink: "private".to_owned(),
+        use_ack: true,
+        ack_delay: Duration::ZERO,
+        ..SplunkHecOptions::default()
+    };
+    let token = options.token.clone();
+    let splunk = Arc::new(SplunkHec::start(Arc::clone(&bench.ledger), options).await.unwrap());
+    let watched = Arc::clone(&splunk);
+    bench.watch(move || watched.counts());
+    let port = tls_before(splunk.url.trim_start_matches("http://")).await;
+    let (proxy, tunnels) = proxy().await;
+    std::fs::write(bench.path("ca.pem"), AUTHORITY_PEM).unwrap();
+    let config = |tls: &str| {
+        let lines = format!(
+            "type = \"splunk_hec\"\nendpoints = [\"https://localhost:{port}\"]\ntoken = \"{token}\"\n\
+             proxy = \"http://127.0.0.1:{proxy}\"\nretry = {{ initial = \"20ms\", max = \"100ms\" }}\n{tls}"
+        );
+        Config::new().other("private", &lines)
+    };
+    bench.issue_all(&mut Generator::new(50), [40; 20]).await;
+    // Whoever does not know the authority sends nothing.
+    let mut agent = bench.run(&config(""));
+    let log = agent.log();
+    let refused = || !log.coded("sink_failing").is_empty();
+    bench.until(&mut agent, "the certificate is refused", refused).await;
+    assert_eq!(agent.coded("sink_failing")[0]["class"], "tls");
+    assert!(agent.stop().await.success());
+    assert_eq!(splunk.counts().requests, 0);
+
+    let with_authority = config("tls = { ca_file = \"ca.pem\" }");
+    let mut agent = bench.run(&with_authority);
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    assert!(tunnels.load(Ordering::Relaxed) > 0, "the proxy was not used");
+    let report = bench.assert_passes(&with_authority);
+    assert_eq!(report.sinks[0].duplicates_with_cause(), 0, "{report}");
 }
 
 /// Waits a second for what Splunk advises to wait five minutes for.
@@ -164,11 +255,14 @@ async fn of_several_indexers_one_may_fail_and_another_refuse_the_token() {
 
     // It comes back, and is used again before long.
     failing.set_mode(Mode::default());
-    let back = || failing.counts().stored > 0;
-    while !back() {
+    for _ in 0..100 {
+        if failing.counts().stored > 0 {
+            break;
+        }
         bench.issue_all(&mut generator, [10; 10]).await;
         bench.until_quiet(&mut agent).await;
     }
+    assert!(failing.counts().stored > 0, "it was left for good");
     assert!(agent.stop().await.success());
     assert_eq!(strange.counts().stored, 0);
     let report = bench.assert_passes(&config);
