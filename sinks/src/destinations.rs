@@ -9,9 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
 use crate::ports::{Address, Clock, Compute, Dialer, Files, ObjectStores, Random, Transport};
-use crate::{
-    Answer, Compression, Event, Head, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode,
-};
+use crate::{Answer, Compression, Event, HttpSink, Judgement, Reason, ReasonCode, Redactor, Sink, encode};
 
 mod credentials;
 pub mod elasticsearch;
