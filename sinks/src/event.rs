@@ -210,6 +210,7 @@ impl Event {
     }
 
     /// The additions as a text, also where the record already has that key.
+    #[cfg(feature = "parquet")]
     pub(crate) fn additions_text(&self) -> Option<&str> {
         std::str::from_utf8(self.made_additions()?).ok()
     }

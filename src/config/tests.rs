@@ -534,6 +534,8 @@ fn the_example_names_every_key_that_exists_and_no_other() {
         "sinks.http.bearer_token: keep it, or",
         "sinks.loggly.tokens: give token or tokens",
         "sinks.sumo.urls: give url or urls",
+        // All sinks at once.
+        "agent.memory_budget: 64MiB are too little",
     ];
     assert_eq!(problems.len(), exclusive.len(), "{problems:#?}");
     for what in exclusive {
