@@ -9,6 +9,7 @@ mod checks;
 mod configuration;
 mod crash;
 mod elasticsearch;
+mod everywhere;
 mod full_run;
 mod http_sink;
 mod isolation;

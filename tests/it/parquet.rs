@@ -109,6 +109,11 @@ fn testify(bench: &Bench, objects: &BTreeMap<String, Bytes>) -> usize {
     rows
 }
 
+/// Tells the ledger what stands in the folder.
+pub(crate) fn testify_folder(bench: &Bench) {
+    testify(bench, &in_folder(bench));
+}
+
 /// Judges a run that is over: every event is there, once.
 #[track_caller]
 fn assert_each_once(bench: &Bench, config: &Config, objects: &BTreeMap<String, Bytes>) {

@@ -197,7 +197,10 @@ impl Checker<'_> {
         self.require(!ack_timeout.0.is_zero(), &key("ack_timeout"), "more than nothing, such as \"5m\"");
         raw.ack_timeout = confirms.then_some(ack_timeout);
         let compression = *raw.compression.get_or_insert(defaults.compression);
-        let good = !matches!(compression, Compression::Deflate(_)) || destinations::takes_deflate(type_name);
+        // Where it is no key, it is the destination's own affair.
+        let good = defaults.reach != Reach::Http
+            || !matches!(compression, Compression::Deflate(_))
+            || destinations::takes_deflate(type_name);
         let message =
             format!("a sink of type \"{type_name}\" does not take deflate: use \"gzip\" or \"none\"");
         self.require(good, &key("compression"), &message);
