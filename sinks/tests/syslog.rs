@@ -205,8 +205,9 @@ async fn an_event_is_delivered_when_more_was_written_after_it_than_buffers_hold(
     let (_, mut stream) = bench.receivers.accept().await;
     let begun = tokio::time::Instant::now();
     messages(&mut stream, 4000).await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    // It is asked a second after the write, and again a second later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "by then it is the time that counts");
     // 28.6 MB were written; 16 MiB, and the batches that reach into them, are still in the window.
     let delivered = bench.delivered();
     assert!((1600..=1700).contains(&delivered), "{delivered}");
@@ -331,7 +332,7 @@ async fn a_peer_that_answers_is_named_as_no_receiver() {
     message(&mut stream).await;
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     drop(stream);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let failure = bench.lane.health().last_failure().unwrap().why;
     assert!(failure.text.contains("answered with 28 bytes"), "{failure}");
 }

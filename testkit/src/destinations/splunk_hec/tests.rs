@@ -192,7 +192,7 @@ async fn behind_a_load_balancer_only_the_indexer_that_was_sent_something_acknowl
     })
     .await;
     let sent = bench.post(EVENT, &[CHANNEL], envelope(0)).await;
-    assert!(sent.head.contains("set-cookie: indexer=0; Path=/; HttpOnly"), "{}", sent.head);
+    assert!(sent.head.contains("set-cookie: indexer=0; path=/; httponly"), "{}", sent.head);
     let poll = async |headers: &[(&str, &str)]| {
         bench.post(ACK, &[&[CHANNEL], headers].concat(), r#"{"acks":[0]}"#).await.json()["acks"]["0"].clone()
     };
