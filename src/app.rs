@@ -1,14 +1,14 @@
 //! The agent: puts the parts of a checked configuration together and runs them.
 
 mod make;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use aws_sdk_sqs::config::Credentials;
-use sinks::ports::{Clock, Compute, Files, Random};
+use sinks::ports::{Files, Random};
 use sinks::{Budget, DeadLetterStore, FileDeadLetters, Lane, LanePorts, NoDeadLetters, ObjectDeadLetters};
 use tokio::sync::Semaphore;
 
@@ -18,7 +18,6 @@ use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::lanes::Lanes;
 use crate::meter::{LaneMeter, SourceMeter};
 use crate::objects::S3Bucket;
-use crate::ports::{LocalFiles, SystemClock, SystemRandom, Workers};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
 use crate::sources::directory::DirectorySource;
@@ -31,6 +30,7 @@ use crate::worker::{Owed, Plan, ReadSettings};
 use make::lane_config;
 
 pub use make::{Makers, transport};
+pub use ports::{AppPorts, AwsAccess, Sockets, Wires};
 
 /// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
@@ -50,6 +50,8 @@ pub struct App {
     pub files: Arc<dyn Files>,
     /// Where each sink's events go, for display.
     pub endpoints: Vec<Vec<String>>,
+    /// Whether the admin pages are served.
+    pages: bool,
 }
 
 impl App {
@@ -58,24 +60,16 @@ impl App {
     /// # Errors
     /// If a file that the configuration names cannot be read, or the system has no threads.
     pub async fn build(config: Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        Self::build_with(config, metrics, None).await
+        Self::build_on(AppPorts::system()?, config, metrics).await
     }
 
-    /// The same with credentials of its own for everything in AWS.
+    /// The same on other ports than the system's.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub async fn build_with(
-        config: Config,
-        metrics: Arc<Metrics>,
-        credentials: Option<Credentials>,
-    ) -> anyhow::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let compute: Arc<dyn Compute> = Arc::new(Workers::start(threads).context("worker threads")?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-        let files: Arc<dyn Files> = Arc::new(LocalFiles);
-        let identities = Arc::new(load_identities_with(&config, credentials).await);
+    pub async fn build_on(ports: AppPorts, config: Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let AppPorts { compute, clock, random, files, wires, aws, pages } = ports;
+        let identities = Arc::new(aws.load_used(&config.aws, &identities_used(&config)).await);
         let dead_letters = dead_letters(&config, &files, &random, &identities)?;
         let budget = Budget::new(config.agent.memory_budget);
         let part = budget.total_bytes() / config.sinks.len().max(1) as u64;
@@ -86,6 +80,7 @@ impl App {
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
             files: Arc::clone(&files),
+            wires,
             identities: Arc::clone(&identities),
         };
         for sink in &config.sinks {
@@ -110,7 +105,15 @@ impl App {
             required: config.sinks.iter().map(|sink| sink.required).collect(),
             owed: Owed::new(config.sinks.len()),
         };
-        Ok(Self { config: Arc::new(config), plan: Arc::new(plan), metrics, identities, files, endpoints })
+        Ok(Self {
+            config: Arc::new(config),
+            plan: Arc::new(plan),
+            metrics,
+            identities,
+            files,
+            endpoints,
+            pages,
+        })
     }
 
     /// Runs all sources and the admin pages until `stop`, then ends within the configured grace.
@@ -123,7 +126,7 @@ impl App {
         let (finish, finished) = Stop::pair();
         let meters: Vec<Arc<SourceMeter>> =
             self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
-        let pages = self.serve_pages(meters.clone(), &stopping).await?;
+        let pages = if self.pages { Some(self.serve_pages(meters.clone(), &stopping).await?) } else { None };
         let slots: Vec<Slots> = self.config.sources.iter().map(Slots::of).collect();
         let mut running = Vec::new();
         for ((source, meter), slots) in self.config.sources.iter().zip(meters).zip(&slots) {
@@ -134,16 +137,17 @@ impl App {
             version = env!("CARGO_PKG_VERSION"),
             sources = self.config.sources.len(),
             sinks = self.config.sinks.len(),
-            status = %format!("http://{}/", pages.address),
+            status = pages.as_ref().map(|pages| format!("http://{}/", pages.address)),
             "shipping"
         );
         let dead = tokio::select! {
+            biased;
             () = stop.asked() => None,
             dead = self.dead_source(&running) => Some(dead),
         };
         let _ = ask.send(true);
         self.finish(&slots, &finish, running).await;
-        pages.stop();
+        pages.iter().for_each(Pages::stop);
         dead.map_or(Ok(()), |name| Err(anyhow!("sources.{name} has died of a bug: please report this")))
     }
 
@@ -201,12 +205,14 @@ impl App {
             }
         };
         tokio::select! {
+            biased;
             () = idle => {}
             () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 3) => {}
         }
         let _ = finish.send(true);
         for task in running {
             tokio::select! {
+                biased;
                 _ = task => {}
                 () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 2) => {}
             }
@@ -363,7 +369,7 @@ struct Pages {
 }
 
 impl Pages {
-    fn stop(self) {
+    fn stop(&self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
@@ -386,13 +392,11 @@ fn read_settings(config: &Config) -> ReadSettings {
 
 /// The identities that something in the configuration uses.
 pub async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
-    load_identities_with(config, None).await
+    AwsAccess::Chain.load_used(&config.aws, &identities_used(config)).await
 }
 
-async fn load_identities_with(
-    config: &Config,
-    credentials: Option<Credentials>,
-) -> BTreeMap<String, Arc<Aws>> {
+/// Their names.
+fn identities_used(config: &Config) -> Vec<&str> {
     let mut used: Vec<&str> = Vec::new();
     for source in &config.sources {
         if let SourceKind::Sqs(sqs) = &source.kind {
@@ -404,13 +408,7 @@ async fn load_identities_with(
     if let Some(DeadLetter::S3 { aws, .. }) = &config.dead_letter {
         used.push(aws);
     }
-    let mut identities = BTreeMap::new();
-    for (name, identity) in &config.aws {
-        if used.contains(&name.as_str()) {
-            identities.insert(name.clone(), Arc::new(Aws::load(identity, credentials.clone()).await));
-        }
-    }
-    identities
+    used
 }
 
 fn dead_letters(

@@ -48,6 +48,11 @@ impl Aws {
         Self { identity: identity.clone(), base, s3: Mutex::default() }
     }
 
+    /// The same on a configuration of the SDK that is given, with its credentials; roles are not taken on.
+    pub fn with_config(identity: &AwsIdentity, config: SdkConfig) -> Self {
+        Self { identity: identity.clone(), base: config, s3: Mutex::default() }
+    }
+
     /// The SDK's configuration, role and credentials included.
     pub fn config(&self) -> &SdkConfig {
         &self.base

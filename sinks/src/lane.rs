@@ -190,6 +190,7 @@ impl Lane {
         let mut state = self.health.watch();
         loop {
             tokio::select! {
+                biased;
                 () = self.commands.closed() => return None,
                 open = state.wait_for(LaneState::is_open) => drop(open.ok()?),
             }
@@ -224,11 +225,13 @@ impl Lane {
         let Some(mut task) = task else { return };
         let _ = self.commands.send(Command::Finish);
         tokio::select! {
+            biased;
             _ = &mut task => return,
             () = clock.sleep(grace) => {}
         }
         let _ = self.commands.send(Command::Abandon);
         tokio::select! {
+            biased;
             _ = &mut task => {}
             () = clock.sleep(Duration::from_secs(1)) => task.abort(),
         }

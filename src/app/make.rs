@@ -10,10 +10,11 @@ use sinks::destinations::{Additions, Built, Carrier, SinkPorts};
 use sinks::ports::{Authorize, Clock, Compute, Files, Random};
 use sinks::{BatchConfig, ConsoleSink, FileSink, HttpDestination, LaneConfig, LineFormat, RetryConfig, Sink};
 
+use super::Wires;
 use crate::aws::{Aws, Signer};
 use crate::config::{Network, SinkConfig, SinkKind};
 use crate::objects::S3Buckets;
-use crate::ports::{HttpTransport, SocketDialer, TransportSettings};
+use crate::ports::{HttpTransport, TransportSettings};
 
 /// What sinks are made of.
 pub struct Makers {
@@ -25,6 +26,8 @@ pub struct Makers {
     pub random: Arc<dyn Random>,
     /// The file system.
     pub files: Arc<dyn Files>,
+    /// How destinations are reached.
+    pub wires: Arc<dyn Wires>,
     /// Who the agent is towards AWS, by name.
     pub identities: Arc<BTreeMap<String, Arc<Aws>>>,
 }
@@ -56,35 +59,33 @@ impl Makers {
             SinkKind::Destination(network, _) => {
                 let built = sink.build(self.random.next())?.ok_or_else(|| anyhow!("not a destination"))?;
                 let shown = built.endpoints.clone();
-                (self.destination(built, network)?, shown)
+                (self.destination(sink, built, network)?, shown)
             }
         })
     }
 
-    fn destination(&self, built: Built, network: &Network) -> anyhow::Result<Arc<dyn Sink>> {
-        let transport = transport(&built, network)?;
+    fn destination(
+        &self,
+        config: &SinkConfig,
+        built: Built,
+        network: &Network,
+    ) -> anyhow::Result<Arc<dyn Sink>> {
+        let transport = self.wires.transport(config, &built, network)?;
         let authorize = self.authorize(&built)?;
         match built.carrier {
             Carrier::Http(sink) => {
                 let compute = Arc::clone(&self.compute);
-                let made = HttpDestination::new(
-                    sink,
-                    Arc::new(transport),
-                    compute,
-                    network.compression,
-                    built.redactor,
-                );
+                let made =
+                    HttpDestination::new(sink, transport, compute, network.compression, built.redactor);
                 Ok(match authorize {
                     Some(authorize) => Arc::new(made.signed(authorize)),
                     None => Arc::new(made),
                 })
             }
             Carrier::Own(assemble) => {
-                let dialer =
-                    SocketDialer::new(&transport_settings(network)).map_err(|error| anyhow!(error))?;
                 let ports = SinkPorts {
-                    transport: Arc::new(transport),
-                    dialer: Arc::new(dialer),
+                    transport,
+                    dialer: self.wires.dialer(config, network)?,
                     compute: Arc::clone(&self.compute),
                     clock: Arc::clone(&self.clock),
                     random: Arc::clone(&self.random),
@@ -132,7 +133,7 @@ fn host_of(url: &str) -> Option<String> {
 }
 
 /// How a destination is reached.
-fn transport_settings(network: &Network) -> TransportSettings {
+pub(super) fn transport_settings(network: &Network) -> TransportSettings {
     TransportSettings {
         timeout: network.timeout,
         connect_timeout: network.connect_timeout,

@@ -256,6 +256,7 @@ impl LogFileJob {
             let settling =
                 self.targets(claims).into_iter().map(|target| idle_or_shut(target.share, target.lane));
             tokio::select! {
+                biased;
                 _ = join_all(settling) => {}
                 () = self.plan.clock.sleep(SETTLE_PATIENCE) => {}
             }
@@ -372,6 +373,7 @@ impl LogFileJob {
 async fn idle_or_shut(share: &Share, lane: &Lane) -> Account {
     let mut state = lane.health().watch();
     tokio::select! {
+        biased;
         account = share.idle() => account,
         _ = state.wait_for(LaneState::is_shut) => share.account(),
     }

@@ -163,6 +163,7 @@ async fn accept(
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let shared = Arc::clone(&connections);
@@ -244,6 +245,7 @@ async fn serve(
     let socket = TokioIo::new(Socket { stream, reset: reset.clone() });
     let mut connection = std::pin::pin!(http1::Builder::new().serve_connection(socket, service));
     tokio::select! {
+        biased;
         // The peer's errors and our injected ones end the connection; there is nobody to tell.
         _ = connection.as_mut() => return,
         () = activity.idle_for(options.idle_timeout) => {}
