@@ -16,7 +16,7 @@ mod sumo_logic;
 
 pub use desk::Counts;
 pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour};
-pub use front::Destination;
+pub use front::{Destination, Sent};
 pub use loggly::{Loggly, LogglyOptions, Oversized};
 pub use mode::{Failure, Mode};
 pub use serve::{Destinations, serve};

@@ -9,3 +9,4 @@ pub mod http;
 pub mod ledger;
 pub mod ports;
 pub mod random;
+pub mod time;
