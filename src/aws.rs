@@ -50,7 +50,8 @@ impl Aws {
 
     /// The same on a configuration of the SDK that is given, with its credentials; roles are not taken on.
     pub fn with_config(identity: &AwsIdentity, config: SdkConfig) -> Self {
-        Self { identity: identity.clone(), base: config, s3: Mutex::default() }
+        let base = config.into_builder().timeout_config(timeouts()).retry_config(retries()).build();
+        Self { identity: identity.clone(), base, s3: Mutex::default() }
     }
 
     /// The SDK's configuration, role and credentials included.
@@ -98,15 +99,24 @@ impl Aws {
     }
 }
 
-async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
+/// How long AWS may take to answer.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .operation_attempt_timeout(Duration::from_secs(60))
-        .build();
+        .build()
+}
+
+/// How often the SDK asks AWS again by itself.
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(4)
+}
+
+async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client(identity.proxy.as_ref().map(|proxy| proxy.expose())))
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(4));
+        .timeout_config(timeouts())
+        .retry_config(retries());
     if let Some(region) = &identity.region {
         loader = loader.region(Region::new(region.clone()));
     }

@@ -36,7 +36,8 @@ pub struct Ports {
     pub disk: Arc<dyn Disk>,
     /// How it reaches destinations.
     pub transports: Arc<dyn Transports>,
-    /// How it reaches AWS: the SDK's settings, its HTTP client and its time included.
+    /// How it reaches AWS: the SDK's settings, its HTTP client and its time included. Timeouts and retries are the
+    /// agent's own.
     pub aws: SdkConfig,
 }
 
