@@ -163,7 +163,7 @@ impl Draw {
         }
         // One that the memory budget does not hold.
         let at = self.seconds(0, 190);
-        self.plan.push((at, Action::Issue(vec![600 + self.rng.below(400)])));
+        self.plan.push((at, Action::Issue(vec![1600 + self.rng.below(400)])));
         for _ in 0..2 {
             let (at, which) = (self.seconds(20, 190), self.rng.below(1000));
             self.plan.push((at, Action::Announce(which)));

@@ -258,6 +258,7 @@ fn request(head: Head, body: Bytes) -> Request {
     let path = rest.find('/').map_or("/", |at| &rest[at..]);
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut headers = HeaderMap::new();
+    headers.insert("content-length", body.len().into());
     for (name, value) in head.headers {
         headers.append(name, value.parse().unwrap());
     }

@@ -351,19 +351,25 @@ impl Run {
                 self.turn()?;
             }
             if self.now() > begin + RECOVERY_TIME_MAX {
-                let metrics: Vec<String> = self
-                    .hosts
-                    .iter()
-                    .filter_map(|host| Some(host.slot().agent.as_ref()?.metrics()))
-                    .collect();
-                let counts = self.stage.aws.queue(QUEUE).counts();
-                return Err(format!(
-                    "half an hour after the last fault the queue holds {counts:?}\n{}",
-                    metrics.join("\n")
-                ));
+                return Err(self.stuck());
             }
         }
         Ok(self.now() - begin)
+    }
+
+    /// What is wrong where something stays on the queue.
+    fn stuck(&self) -> String {
+        let counts = self.stage.aws.queue(QUEUE).counts();
+        let mut text = format!("half an hour after the last fault the queue holds {counts:?}");
+        for host in &self.hosts {
+            let metrics = host.slot().agent.as_ref().map_or_else(String::new, |agent| agent.metrics());
+            let telling = |line: &&str| line.contains("errors_total{") && !line.ends_with(" 0");
+            metrics
+                .lines()
+                .filter(telling)
+                .for_each(|line| text.push_str(&format!("\n{}: {line}", host.name)));
+        }
+        text
     }
 
     /// Ends the agents as SIGTERM does; then the machines lose power: what was acknowledged has to be on their disks.

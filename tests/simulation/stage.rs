@@ -156,7 +156,7 @@ impl Stage {
         let mut text = format!(
             r#"
             [agent]
-            memory_budget = "1MiB"
+            memory_budget = "2240KiB"
             shutdown_grace = "{}s"
             [agent.limits]
             event_bytes = "64KiB"
