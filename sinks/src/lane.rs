@@ -187,12 +187,11 @@ impl Lane {
     ///
     /// `None` once the lane has ended.
     pub async fn admit_pass(&self) -> Option<SemaphorePermit<'_>> {
-        let mut state = self.health.watch();
         loop {
             tokio::select! {
                 biased;
                 () = self.commands.closed() => return None,
-                open = state.wait_for(LaneState::is_open) => drop(open.ok()?),
+                _ = self.health.wait_for(LaneState::is_open) => {}
             }
             let permit = self.passes.acquire().await.ok()?;
             if !self.is_running() {

@@ -26,6 +26,7 @@ mod settle;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod watched;
 
 pub use additions::{Made, ParcelMaker};
 pub use body::{Body, Piece, escaped_len};
@@ -45,3 +46,4 @@ pub use retry::{Delays, RetryConfig, jitter};
 pub use secret::{Redactor, Secret};
 pub use settle::{Account, Outcome, Owed, Share};
 pub use stats::LaneStats;
+pub use watched::Watched;

@@ -371,11 +371,10 @@ impl LogFileJob {
 
 /// Waits until the lane holds no event of the share, or does not accept any more.
 async fn idle_or_shut(share: &Share, lane: &Lane) -> Account {
-    let mut state = lane.health().watch();
     tokio::select! {
         biased;
         account = share.idle() => account,
-        _ = state.wait_for(LaneState::is_shut) => share.account(),
+        _ = lane.health().wait_for(LaneState::is_shut) => share.account(),
     }
 }
 

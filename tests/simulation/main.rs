@@ -79,12 +79,20 @@ fn whatever_fails_nothing_is_lost_or_invented_and_every_duplicate_has_a_cause() 
         good.len()
     );
     eprintln!("struck: {struck:#?}");
+    eprintln!("fingerprint {}", fingerprint(&good));
     let failed: Vec<u64> = bad.iter().map(|(seed, _)| *seed).collect();
     assert!(failed.is_empty(), "seeds that failed: {failed:?}; {}", bad[0].1);
     if count >= SEEDS {
         let never: Vec<_> = struck.iter().filter(|(_, times)| **times == 0).collect();
         assert!(never.is_empty(), "faults that never struck: {never:?}");
     }
+}
+
+/// Of many runs: the same whenever the same seeds are run.
+fn fingerprint(runs: &[(u64, Outcome)]) -> String {
+    let all: BTreeMap<u64, &str> =
+        runs.iter().map(|(seed, outcome)| (*seed, outcome.fingerprint.hash.as_str())).collect();
+    trace::digest(format!("{all:?}").as_bytes())
 }
 
 #[test]
