@@ -34,10 +34,17 @@ fn attempt(seed: u64, shown: bool) -> Result<Outcome, String> {
     catch_unwind(AssertUnwindSafe(|| run(seed, shown))).unwrap_or_else(|panic| Err(text(panic)))
 }
 
+/// How many seeds went.
+#[derive(Default)]
+struct Runs {
+    good: Vec<(u64, Outcome)>,
+    bad: Vec<(u64, String)>,
+}
+
 /// Runs many seeds, on all processors.
-fn run_all(seeds: std::ops::Range<u64>, shown: bool) -> (Vec<(u64, Outcome)>, Vec<(u64, String)>) {
+fn run_all(seeds: std::ops::Range<u64>, shown: bool) -> Runs {
     let next = AtomicU64::new(seeds.start);
-    let (good, bad) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let runs = Mutex::new(Runs::default());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -48,17 +55,17 @@ fn run_all(seeds: std::ops::Range<u64>, shown: bool) -> (Vec<(u64, Outcome)>, Ve
                         return;
                     }
                     match attempt(seed, shown) {
-                        Ok(outcome) => good.lock().unwrap().push((seed, outcome)),
+                        Ok(outcome) => runs.lock().unwrap().good.push((seed, outcome)),
                         Err(error) => {
                             eprintln!("seed {seed}: {error}");
-                            bad.lock().unwrap().push((seed, error));
+                            runs.lock().unwrap().bad.push((seed, error));
                         }
                     }
                 }
             });
         }
     });
-    (good.into_inner().unwrap(), bad.into_inner().unwrap())
+    runs.into_inner().unwrap()
 }
 
 #[test]
@@ -66,7 +73,7 @@ fn whatever_fails_nothing_is_lost_or_invented_and_every_duplicate_has_a_cause() 
     let (first, count) =
         (variable("TRAILSHIP_SIMULATION_FIRST", 0), variable("TRAILSHIP_SIMULATION_SEEDS", SEEDS));
     let shown = variable("TRAILSHIP_SIMULATION_TRACE", 0) > 0;
-    let (good, bad) = run_all(first..first + count, shown);
+    let Runs { good, bad } = run_all(first..first + count, shown);
     let mut struck: BTreeMap<&str, u64> = faults::names().into_iter().map(|name| (name, 0)).collect();
     for (_, outcome) in &good {
         outcome.struck.iter().for_each(|(name, times)| *struck.entry(name).or_default() += times);
