@@ -86,7 +86,7 @@ simulate:
 		cargo test --locked --test simulation whatever_fails -- --nocapture
 
 mutants: $(VENV)/.ready
-	$(PYTHON) tests/python/mutants.py
+	$(PYTHON) tests/python/mutants.py --target $(TARGET)/mutants
 
 bench:
 	cargo bench --locked --bench hot_path --bench end_to_end

@@ -67,7 +67,7 @@ MUTANTS = [
         "an answer that never came treated as success",
         "sinks/src/http.rs",
         "Err(why) => Judgement::Unavailable { why, retry_after: None },",
-        "Err(_) => Judgement::all(events.len(), &Verdict::Delivered),",
+        "Err(_) => Judgement::all(events.len(), &crate::Verdict::Delivered),",
         "lost",
     ),
     Mutant(
@@ -116,7 +116,7 @@ def copy_to(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
-def survives(mutant: Mutant, folder: Path, seeds: int) -> str | None:
+def survives(mutant: Mutant, folder: Path, seeds: int, target: Path) -> str | None:
     """Why the mutant was not caught; nothing where it was."""
     path = folder / mutant.file
     text = path.read_text()
@@ -125,7 +125,12 @@ def survives(mutant: Mutant, folder: Path, seeds: int) -> str | None:
     path.write_text(text.replace(mutant.old, mutant.new))
     try:
         command = ["cargo", "test", "--locked", "--quiet", *mutant.test]
-        environment = os.environ | {"TRAILSHIP_SIMULATION_SEEDS": str(seeds), "CARGO_TERM_COLOR": "never"}
+        environment = os.environ | {
+            "TRAILSHIP_SIMULATION_SEEDS": str(seeds),
+            "CARGO_TERM_COLOR": "never",
+            # Of their own: two copies of a workspace that share one mix up what they built.
+            "CARGO_TARGET_DIR": str(target),
+        }
         ran = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
@@ -143,6 +148,7 @@ def main() -> int:
     """Tries each mutant; 0 if all are caught."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=CI_SEEDS, help="of the simulation, each time")
+    parser.add_argument("--target", type=Path, default=ROOT / "target" / "mutants", help="what is built goes here")
     parser.add_argument("names", nargs="*", help="words of the mutants to try; default: all")
     options = parser.parse_args()
     wanted = [m for m in MUTANTS if not options.names or any(word in m.name for word in options.names)]
@@ -151,7 +157,7 @@ def main() -> int:
         folder = Path(name)
         copy_to(folder)
         for mutant in wanted:
-            why = survives(mutant, folder, options.seeds)
+            why = survives(mutant, folder, options.seeds, options.target)
             alive += why is not None
             print(f"mutants: {mutant.name}: {'caught' if why is None else 'NOT CAUGHT: ' + why}", flush=True)
     print(f"mutants: {len(wanted)} tried, {alive} not caught")

@@ -62,7 +62,7 @@ fn sink_faults() -> Vec<(&'static str, Mode)> {
 /// What AWS does wrong.
 fn aws_faults() -> Vec<(&'static str, FaultRule)> {
     let of = |operation: &str, fault, chance| FaultRule::new(operation, fault).probability(chance);
-    let (receive, delete, change) = ("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch");
+    let (receive, delete, change) = ("ReceiveMessage", "DeleteMessageBatch", EXTEND);
     vec![
         ("receive throttled", of(receive, AwsFault::Throttle, 0.7)),
         ("receive answer lost", of(receive, AwsFault::LoseAnswer, 0.5)),
@@ -91,6 +91,9 @@ fn aws_faults() -> Vec<(&'static str, FaultRule)> {
     ]
 }
 
+/// The call that extends leases.
+const EXTEND: &str = "ChangeMessageVisibilityBatch";
+
 /// Every fault by name; a test shows that each of them fires.
 pub(crate) fn names() -> Vec<&'static str> {
     let mut names = vec![
@@ -106,7 +109,6 @@ pub(crate) fn names() -> Vec<&'static str> {
         "latency",
         "SQS delivered twice",
         "lease lapsed",
-        "stale delete",
     ];
     names.extend(sink_faults().iter().map(|(name, _)| name));
     names.extend(aws_faults().iter().map(|(name, _)| name));
@@ -182,7 +184,14 @@ impl Draw {
     fn aws_fault(&mut self) {
         let faults = aws_faults();
         let (name, rule) = faults[self.rng.below(faults.len())].clone();
-        let (begin, end) = self.window(60);
+        let (begin, mut end) = self.window(60);
+        if rule.operation == EXTEND {
+            // A lease is extended only where something takes long.
+            end = TROUBLE_TIME.min(end.max(begin + Duration::from_secs(40)));
+            let (sink, name) = (Sink::ALL[self.rng.below(Sink::ALL.len())], "sink answers 503");
+            self.plan.push((begin, Action::Sink { sink, name, mode: Failure::Status(503).into() }));
+            self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
+        }
         self.plan.push((begin, Action::Aws { name, rule }));
         self.plan.push((end, Action::HealAws { name }));
     }
