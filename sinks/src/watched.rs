@@ -27,7 +27,13 @@ impl<T: Clone + PartialEq> Watched<T> {
 
     /// Changes the value.
     pub fn set(&self, value: T) {
+        self.update(|_| value);
+    }
+
+    /// Changes the value to one that `next` makes of it.
+    pub fn update(&self, next: impl FnOnce(&T) -> T) {
         let mut now = self.lock();
+        let value = next(&now);
         if *now == value {
             return;
         }

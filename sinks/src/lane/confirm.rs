@@ -7,8 +7,6 @@ mod channels;
 
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::delivery::{Acknowledgement, Courier, Item};
 use crate::settle::{Outcome, Owed};
 use crate::{Reason, ReasonCode, Token};
@@ -31,10 +29,9 @@ impl Courier {
     /// Asks until all are confirmed or `timeout` has passed; gives back what never was.
     pub(crate) async fn confirm(&self, mut waiting: Waiting, timeout: Duration) -> Vec<Item> {
         let began = self.clock.monotonic();
-        let mut news = self.confirmations.news();
         let mut lost = Vec::new();
         loop {
-            news.mark_unchanged();
+            let news = self.confirmations.news();
             waiting = self.settle_confirmed(waiting, &mut lost);
             if waiting.is_empty() {
                 return lost;
@@ -59,16 +56,16 @@ impl Courier {
                 Next::Ask(question) => self.ask(question).await,
                 Next::Wait(until) => {
                     let until = until.min(began + timeout);
-                    self.wait(until.saturating_sub(now), &mut news).await;
+                    self.wait(until.saturating_sub(now), news).await;
                 }
             }
         }
     }
 
-    async fn wait(&self, at_most: Duration, news: &mut watch::Receiver<()>) {
+    async fn wait(&self, at_most: Duration, known: u64) {
         tokio::select! {
             biased;
-            _ = news.changed() => {}
+            () = self.confirmations.more_news(known) => {}
             () = self.clock.sleep(at_most) => {}
         }
     }

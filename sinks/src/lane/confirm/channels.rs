@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::Token;
 use crate::delivery::Acknowledgement;
 use crate::ports::Random;
 use crate::retry::{Delays, RetryConfig};
+use crate::watched::Watched;
 
 /// Between two questions of a channel, growing from the first to the second while nothing new is accepted: most
 /// confirmations come within seconds.
@@ -22,8 +21,8 @@ const SILENT_ROUNDS_MAX: u32 = 3;
 /// What a lane's batches know together.
 pub(crate) struct Confirmations {
     state: Mutex<State>,
-    /// That an answer came.
-    news: watch::Sender<()>,
+    /// The number of answers that came, and of other changes.
+    news: Watched<u64>,
 }
 
 #[derive(Default)]
@@ -82,7 +81,7 @@ pub(super) struct Question<'a> {
 
 impl Default for Confirmations {
     fn default() -> Self {
-        Self { state: Mutex::default(), news: watch::Sender::new(()) }
+        Self { state: Mutex::default(), news: Watched::new(0) }
     }
 }
 
@@ -104,9 +103,18 @@ impl Confirmations {
         tickets
     }
 
-    /// Told whenever an answer has come.
-    pub(super) fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    /// The number of the last news: whenever an answer has come there is more.
+    pub(super) fn news(&self) -> u64 {
+        self.news.get()
+    }
+
+    /// Waits for others than `known`.
+    pub(super) async fn more_news(&self, known: u64) {
+        self.news.wait_for(|&news| news != known).await;
+    }
+
+    fn tell(&self) {
+        self.news.update(|news| news.wrapping_add(1));
     }
 
     /// Those of `tickets` whose fate is known. They are told once.
@@ -190,7 +198,7 @@ impl Confirmations {
         }
         state.is_ignored = true;
         drop(state);
-        self.news.send_replace(());
+        self.tell();
         Some(Acknowledgement::Ignored)
     }
 
@@ -293,6 +301,6 @@ impl Drop for Question<'_> {
             }
         }
         drop(state);
-        self.confirmations.news.send_replace(());
+        self.confirmations.tell();
     }
 }
