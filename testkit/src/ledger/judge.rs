@@ -172,6 +172,7 @@ impl SinkJudge<'_> {
         for (at, event) in self.state.issued.iter().enumerate() {
             if fates.stored[at] > 0 {
                 self.report.stored += 1;
+                self.report.stored_again += u64::from(fates.stored[at] - 1);
             } else if fates.dead[at] > 0 {
                 self.report.dead_lettered += 1;
             } else if self.log.filtered.contains(&(event.file, event.index)) {

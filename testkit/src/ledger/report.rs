@@ -83,7 +83,9 @@ pub struct SinkReport {
     pub duplicates: BTreeMap<Cause, u64>,
     /// Further copies that no evidence explains.
     pub duplicates_without_cause: Vec<String>,
-    /// Whether the sink keeps one document an id, so that further copies must not exist whatever their cause.
+    /// Further copies that are stored: dead letters are left out.
+    pub stored_again: u64,
+    /// Whether the sink keeps one document an id, so that no event must be stored again, whatever the cause.
     pub unique_ids: bool,
     /// Events that were refused because their id was there already: what did not become a duplicate.
     pub conflicts: u64,
@@ -97,14 +99,15 @@ impl SinkReport {
     }
 
     /// Whether nothing was lost, invented or changed, and every duplicate has a cause
-    /// (where ids are unique: there is none).
+    /// (where ids are unique: no event is stored twice; one that was refused
+    /// may be dead-lettered again).
     #[must_use]
     pub fn passes(&self) -> bool {
         self.lost.is_empty()
             && self.invented.is_empty()
             && self.corrupt.is_empty()
             && self.duplicates_without_cause.is_empty()
-            && !(self.unique_ids && self.duplicates_with_cause() > 0)
+            && !(self.unique_ids && self.stored_again > 0)
     }
 }
 

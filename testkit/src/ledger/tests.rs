@@ -229,6 +229,21 @@ fn where_ids_are_unique_no_duplicate_is_allowed_even_with_a_cause() {
 }
 
 #[test]
+fn where_ids_are_unique_a_dead_letter_may_come_again_with_a_cause() {
+    for (crashes, passes) in [(1, true), (0, false)] {
+        let ledger = Ledger::new();
+        issue(&ledger, 2);
+        store(&ledger, [0], Answer::Given(200));
+        let twice = dead_letter(1, &event(1)).repeat(2);
+        ledger.read_dead_letters(twice.as_bytes(), &[SINK]).unwrap();
+        (0..crashes).for_each(|_| ledger.crash());
+        let rule = [SinkRule::with_unique_ids(SINK)];
+        let report = judge(&ledger, &rule, &QueueEvidence::default());
+        assert_eq!(report.passes(), passes, "{report}");
+    }
+}
+
+#[test]
 fn an_event_with_the_id_and_the_bytes_of_another_is_stored_with_it_only_where_ids_are_unique() {
     let ledger = Ledger::new();
     issue(&ledger, 1);
