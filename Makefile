@@ -16,6 +16,10 @@ CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 PROMTOOL := $(TOOLS)/promtool
 
 FUZZ_SECONDS ?= 600
+# Of the simulation: how many seeds, from which on, and whether all that happens is shown (0 or 1).
+SEEDS ?= 1000
+FIRST ?= 0
+TRACE ?= 0
 # A folder with log files of your own (plain JSON), for `make test-real`; generated ones are used besides.
 REAL_LOG_FILES ?=
 
@@ -23,7 +27,7 @@ REAL_LOG_FILES ?=
 QUICK := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_LTO=off \
 	CARGO_PROFILE_RELEASE_STRIP=true CARGO_TARGET_DIR=$(TOOLS)/build
 
-.PHONY: help demo check test test-real bench fuzz clean
+.PHONY: help demo check test test-real simulate mutants bench fuzz clean
 .PHONY: check-format check-lints check-dependencies check-tree check-deploy check-prometheus
 
 help:
@@ -31,6 +35,8 @@ help:
 	@echo "make check      format, lints, licences and bans, tidiness, everything in deploy/"
 	@echo "make test       the workspace's tests, then the real binary against moto, and clients of other hands against stand-ins"
 	@echo "make test-real  the real binary against real servers: OpenSearch, rsyslog, Spark, nginx and others"
+	@echo "make simulate   the whole agent in a simulated world, for SEEDS ($(SEEDS)) seeds from FIRST ($(FIRST)) on"
+	@echo "make mutants    breaks the agent on purpose, and shows that the tests notice"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make clean      removes what was built"
@@ -77,6 +83,14 @@ test-real: $(VENV)/.ready
 	cargo build --locked --bin trailship
 	cargo build --locked --package testkit --bin testkit
 	$(PYTHON) tests/real/run.py --binary $(BINARY) --tools $(TOOLS) $(if $(REAL_LOG_FILES),--log-files "$(REAL_LOG_FILES)")
+
+# A seed that failed, and all that happened in it: make simulate FIRST=17 SEEDS=1 TRACE=1
+simulate:
+	TRAILSHIP_SIMULATION_FIRST=$(FIRST) TRAILSHIP_SIMULATION_SEEDS=$(SEEDS) TRAILSHIP_SIMULATION_TRACE=$(TRACE) \
+		cargo test --locked --test simulation whatever_fails -- --nocapture
+
+mutants: $(VENV)/.ready
+	$(PYTHON) tests/python/mutants.py --target $(TARGET)/mutants
 
 bench:
 	cargo bench --locked --bench hot_path --bench end_to_end

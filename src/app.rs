@@ -1,14 +1,14 @@
 //! The agent: puts the parts of a checked configuration together and runs them.
 
 mod make;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use aws_sdk_sqs::config::Credentials;
-use sinks::ports::{Clock, Compute, Files, Random};
+use sinks::ports::Files;
 use sinks::{Budget, DeadLetterStore, LanePorts};
 use tokio::sync::Semaphore;
 
@@ -18,7 +18,6 @@ use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::dead_letters::DeadLetterStores;
 use crate::lanes::Lanes;
 use crate::meter::{LaneMeter, SourceMeter};
-use crate::ports::{LocalFiles, SystemClock, SystemRandom, Workers};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
 use crate::sources::directory::DirectorySource;
@@ -31,6 +30,7 @@ use crate::worker::{Owed, Plan, ReadSettings};
 use make::lane_config;
 
 pub use make::{MadeSink, Makers, transport};
+pub use ports::{AppPorts, AwsAccess, Sockets, Wires};
 
 /// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
@@ -50,13 +50,13 @@ pub struct App {
     pub files: Arc<dyn Files>,
     /// Where each sink's events go, for display.
     pub endpoints: Vec<Vec<String>>,
+    /// Whether the admin pages are served.
+    pages: bool,
 }
 
 /// What a command decides for itself.
 #[derive(Default)]
 pub struct Choices {
-    /// For everything in AWS, instead of the SDK's chain.
-    pub credentials: Option<Credentials>,
     /// Where all refused events go, instead of the configured places.
     pub dead_letters: Option<Arc<dyn DeadLetterStore>>,
     /// Identities that are needed besides those that the configuration uses.
@@ -69,20 +69,22 @@ impl App {
     /// # Errors
     /// If a file that the configuration names cannot be read, or the system has no threads.
     pub async fn build(config: Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        Self::build_with(config, metrics, Choices::default()).await
+        Self::build_on(AppPorts::system()?, Choices::default(), config, metrics).await
     }
 
-    /// The same with choices that the configuration does not have.
+    /// The same on other ports than the system's, with choices that the configuration does not have.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub async fn build_with(config: Config, metrics: Arc<Metrics>, choices: Choices) -> anyhow::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let compute: Arc<dyn Compute> = Arc::new(Workers::start(threads).context("worker threads")?);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-        let files: Arc<dyn Files> = Arc::new(LocalFiles);
-        let identities = Arc::new(load_identities_with(&config, &choices).await);
+    pub async fn build_on(
+        ports: AppPorts,
+        choices: Choices,
+        config: Config,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let AppPorts { compute, clock, random, files, wires, aws, pages } = ports;
+        let used = identities_used(&config, &choices.identities);
+        let identities = Arc::new(aws.load_used(&config.aws, &used).await);
         let mut stores = DeadLetterStores::new(&files, &random, &identities);
         let dead_letters = stores.open(config.dead_letter.as_ref())?;
         let (budget, part) = parts_of_memory(&config);
@@ -93,6 +95,7 @@ impl App {
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
             files: Arc::clone(&files),
+            wires,
             identities: Arc::clone(&identities),
         };
         for sink in &config.sinks {
@@ -121,7 +124,15 @@ impl App {
             required: config.sinks.iter().map(|sink| sink.required).collect(),
             owed: Owed::new(config.sinks.len()),
         };
-        Ok(Self { config: Arc::new(config), plan: Arc::new(plan), metrics, identities, files, endpoints })
+        Ok(Self {
+            config: Arc::new(config),
+            plan: Arc::new(plan),
+            metrics,
+            identities,
+            files,
+            endpoints,
+            pages,
+        })
     }
 
     /// Runs all sources and the admin pages until `stop`, then ends within the configured grace.
@@ -134,7 +145,7 @@ impl App {
         let (finish, finished) = Stop::pair();
         let meters: Vec<Arc<SourceMeter>> =
             self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
-        let pages = self.serve_pages(meters.clone(), &stopping).await?;
+        let pages = if self.pages { Some(self.serve_pages(meters.clone(), &stopping).await?) } else { None };
         let slots: Vec<Slots> = self.config.sources.iter().map(Slots::of).collect();
         let mut running = Vec::new();
         for ((source, meter), slots) in self.config.sources.iter().zip(meters).zip(&slots) {
@@ -145,16 +156,17 @@ impl App {
             version = env!("CARGO_PKG_VERSION"),
             sources = self.config.sources.len(),
             sinks = self.config.sinks.len(),
-            status = %format!("http://{}/", pages.address),
+            status = pages.as_ref().map(|pages| format!("http://{}/", pages.address)),
             "shipping"
         );
         let dead = tokio::select! {
+            biased;
             () = stop.asked() => None,
             dead = self.dead_source(&running) => Some(dead),
         };
         let _ = ask.send(true);
         self.finish(&slots, &finish, running).await;
-        pages.stop();
+        pages.iter().for_each(Pages::stop);
         dead.map_or(Ok(()), |name| Err(anyhow!("sources.{name} has died of a bug: please report this")))
     }
 
@@ -212,12 +224,14 @@ impl App {
             }
         };
         tokio::select! {
+            biased;
             () = idle => {}
             () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 3) => {}
         }
         let _ = finish.send(true);
         for task in running {
             tokio::select! {
+                biased;
                 _ = task => {}
                 () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 2) => {}
             }
@@ -384,7 +398,7 @@ struct Pages {
 }
 
 impl Pages {
-    fn stop(self) {
+    fn stop(&self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
@@ -407,11 +421,12 @@ fn read_settings(config: &Config) -> ReadSettings {
 
 /// The identities that something in the configuration uses.
 pub async fn load_identities(config: &Config) -> BTreeMap<String, Arc<Aws>> {
-    load_identities_with(config, &Choices::default()).await
+    AwsAccess::Chain.load_used(&config.aws, &identities_used(config, &[])).await
 }
 
-async fn load_identities_with(config: &Config, choices: &Choices) -> BTreeMap<String, Arc<Aws>> {
-    let mut used: Vec<&str> = choices.identities.iter().map(String::as_str).collect();
+/// Their names, and those of `others`.
+fn identities_used<'a>(config: &'a Config, others: &'a [String]) -> Vec<&'a str> {
+    let mut used: Vec<&str> = others.iter().map(String::as_str).collect();
     for source in &config.sources {
         if let SourceKind::Sqs(sqs) = &source.kind {
             used.push(&sqs.aws);
@@ -421,11 +436,5 @@ async fn load_identities_with(config: &Config, choices: &Choices) -> BTreeMap<St
     used.extend(config.sinks.iter().filter_map(|sink| sink.identity.as_deref()));
     used.extend(config.dead_letters().into_iter().filter_map(DeadLetter::identity));
     used.extend(config.secrets().map(|secret| secret.aws.as_str()));
-    let mut identities = BTreeMap::new();
-    for (name, identity) in &config.aws {
-        if used.contains(&name.as_str()) {
-            identities.insert(name.clone(), Arc::new(Aws::load(identity, choices.credentials.clone()).await));
-        }
-    }
-    identities
+    used
 }

@@ -12,6 +12,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::Credentials;
+use aws_sdk_sqs::config::retry::RetryPartition;
 use aws_smithy_http_client::tls;
 
 pub use json::{CallError, JsonClient, JsonService};
@@ -38,6 +39,9 @@ pub fn describe(error: &dyn Error) -> String {
 pub struct Aws {
     identity: AwsIdentity,
     base: SdkConfig,
+    /// Whether its clients share nothing with others of this process; the SDK keeps the tokens that retries cost in a
+    /// global place.
+    is_apart: bool,
     s3: Mutex<HashMap<String, aws_sdk_s3::Client>>,
 }
 
@@ -47,7 +51,14 @@ impl Aws {
     pub async fn load(identity: &AwsIdentity, credentials: Option<Credentials>) -> Self {
         let base = load_base(identity, credentials).await;
         let base = assume(identity, base).await;
-        Self { identity: identity.clone(), base, s3: Mutex::default() }
+        Self { identity: identity.clone(), base, is_apart: false, s3: Mutex::default() }
+    }
+
+    /// The same on a configuration of the SDK that is given, with its credentials, apart from all else in this process;
+    /// roles are not taken on.
+    pub fn with_config(identity: &AwsIdentity, config: SdkConfig) -> Self {
+        let base = config.into_builder().timeout_config(timeouts()).retry_config(retries()).build();
+        Self { identity: identity.clone(), base, is_apart: true, s3: Mutex::default() }
     }
 
     /// The SDK's configuration, role and credentials included.
@@ -71,6 +82,9 @@ impl Aws {
         let mut clients = self.s3.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let mut config = aws_sdk_s3::config::Builder::from(&self.base);
+            if self.is_apart {
+                config = config.retry_partition(RetryPartition::custom("s3").build());
+            }
             if !region.is_empty() {
                 config = config.region(Region::new(region.clone()));
             }
@@ -90,6 +104,9 @@ impl Aws {
     /// A client for SQS in `region`, or in the identity's own.
     pub fn sqs(&self, region: Option<&str>) -> aws_sdk_sqs::Client {
         let mut config = aws_sdk_sqs::config::Builder::from(&self.base);
+        if self.is_apart {
+            config = config.retry_partition(RetryPartition::custom("sqs").build());
+        }
         if let Some(region) = region {
             config = config.region(Region::new(region.to_owned()));
         }
@@ -100,15 +117,24 @@ impl Aws {
     }
 }
 
-async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
+/// How long AWS may take to answer.
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .operation_attempt_timeout(Duration::from_secs(60))
-        .build();
+        .build()
+}
+
+/// How often the SDK asks AWS again by itself.
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(4)
+}
+
+async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client(identity.proxy.as_ref().map(|proxy| proxy.expose())))
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(4));
+        .timeout_config(timeouts())
+        .retry_config(retries());
     if let Some(region) = &identity.region {
         loader = loader.region(Region::new(region.clone()));
     }

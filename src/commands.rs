@@ -165,6 +165,7 @@ async fn signal() {
     let interrupt = signal(SignalKind::interrupt());
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            biased;
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         },

@@ -56,6 +56,7 @@ impl Lanes {
         tokio::pin!(charge);
         loop {
             tokio::select! {
+                biased;
                 charge = &mut charge => return charge,
                 () = self.clock.sleep(PATIENCE) => self.relieve(),
             }

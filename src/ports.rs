@@ -1,6 +1,7 @@
 //! The ports of `sinks`, as production has them.
 
 mod dialer;
+mod disk;
 mod files;
 mod transport;
 
@@ -12,7 +13,8 @@ use async_trait::async_trait;
 use sinks::ports::{Clock, Compute, Job, Random};
 
 pub use dialer::SocketDialer;
-pub use files::{LocalFiles, LocalReader, blocking};
+pub use disk::{Disk, DiskFile, Open};
+pub use files::{DiskFiles, LocalFiles, LocalReader, blocking};
 pub use transport::{HttpTransport, TransportSettings};
 
 /// The system's clocks.

@@ -155,6 +155,7 @@ impl Redrive {
         let lanes: HashSet<usize> = sent.iter().map(|one| one.lane).collect();
         let waits = lanes.into_iter().map(|lane| self.wait_for(lane, &sent));
         let shut = tokio::select! {
+            biased;
             shut = join_all(waits) => shut,
             () = stop.asked() => Vec::new(),
         };
@@ -193,11 +194,10 @@ impl Redrive {
         lane.flush();
         let own = sent.iter().filter(|one| one.lane == position);
         let idle = join_all(own.map(|one| one.share.idle()));
-        let mut state = lane.health().watch();
         let state = tokio::select! {
             biased;
             _ = idle => lane.health().state(),
-            shut = state.wait_for(LaneState::is_shut) => shut.ok().map(|state| state.clone())?,
+            shut = lane.health().wait_for(LaneState::is_shut) => shut,
         };
         match state.is_shut() {
             true => Some((position, self.why_shut(lane, &state).await)),

@@ -331,10 +331,9 @@ impl Courier {
         if wait.is_zero() {
             return None;
         }
-        let mut state = self.health.watch();
         tokio::select! {
             biased;
-            shut = state.wait_for(LaneState::is_shut) => shut.ok().map(|state| state.clone()),
+            shut = self.health.wait_for(LaneState::is_shut) => Some(shut),
             () = self.clock.sleep(wait) => None,
         }
     }

@@ -4,11 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
-
 use crate::batch_limit::BatchLimit;
 use crate::retry::RETRY_AFTER_MAX;
 use crate::throttle::Throttle;
+use crate::watched::Watched;
 use crate::{Reason, ReasonCode};
 
 /// Whether a lane takes events.
@@ -50,7 +49,7 @@ pub struct Failure {
 /// What all tasks of a lane share about the destination.
 #[derive(Debug)]
 pub struct Health {
-    state: watch::Sender<LaneState>,
+    state: Watched<LaneState>,
     accepted: AtomicU64,
     failing_since: Mutex<Option<Duration>>,
     last_failure: Mutex<Option<Failure>>,
@@ -67,7 +66,7 @@ impl Health {
     /// An open lane, with the most bytes of a batch and the bounds of requests at once.
     pub(crate) fn new(batch_bytes_max: usize, least: usize, most: usize) -> Self {
         Self {
-            state: watch::Sender::new(LaneState::Open),
+            state: Watched::new(LaneState::Open),
             accepted: AtomicU64::new(0),
             failing_since: Mutex::default(),
             last_failure: Mutex::default(),
@@ -82,13 +81,12 @@ impl Health {
     /// Whether the lane takes events.
     #[must_use]
     pub fn state(&self) -> LaneState {
-        self.state.borrow().clone()
+        self.state.get()
     }
 
-    /// Changes of the state.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<LaneState> {
-        self.state.subscribe()
+    /// Waits for a state of which `holds` is true.
+    pub async fn wait_for(&self, holds: impl Fn(&LaneState) -> bool) -> LaneState {
+        self.state.wait_for(holds).await
     }
 
     /// The last failure, whatever came after it.
@@ -180,11 +178,7 @@ impl Health {
     }
 
     pub(crate) fn set_state(&self, state: LaneState) {
-        self.state.send_if_modified(|old| {
-            let changed = *old != state;
-            *old = state;
-            changed
-        });
+        self.state.set(state);
     }
 }
 

@@ -250,11 +250,11 @@ impl Lane {
     ///
     /// `None` once the lane has ended.
     pub async fn admit_pass(&self) -> Option<SemaphorePermit<'_>> {
-        let mut state = self.health.watch();
         loop {
             tokio::select! {
+                biased;
                 () = self.commands.closed() => return None,
-                open = state.wait_for(LaneState::is_open) => drop(open.ok()?),
+                _ = self.health.wait_for(LaneState::is_open) => {}
             }
             let permit = self.passes.acquire().await.ok()?;
             if !self.is_running() {
@@ -287,11 +287,13 @@ impl Lane {
         let Some(mut task) = task else { return };
         let _ = self.commands.send(Command::Finish);
         tokio::select! {
+            biased;
             _ = &mut task => return,
             () = clock.sleep(grace) => {}
         }
         let _ = self.commands.send(Command::Abandon);
         tokio::select! {
+            biased;
             _ = &mut task => {}
             () = clock.sleep(Duration::from_secs(1)) => task.abort(),
         }

@@ -30,6 +30,7 @@ mod stats;
 #[cfg(test)]
 mod testing;
 mod throttle;
+mod watched;
 
 pub use additions::{Made, ParcelMaker};
 pub use body::{Body, Piece, escaped_len};
@@ -53,3 +54,4 @@ pub use retry::{Delays, RetryConfig, jitter};
 pub use secret::{Redactor, Secret};
 pub use settle::{Account, Outcome, Owed, Share};
 pub use stats::LaneStats;
+pub use watched::Watched;

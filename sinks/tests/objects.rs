@@ -320,7 +320,7 @@ async fn shuts_and_opens(answer: fn() -> Result<(), StoreError>, is_it: fn(&Lane
     let half_way = bench.lane.begin(&open);
     parcels("b", 5, 4096).iter().for_each(|parcel| half_way.offer(parcel));
     bench.ship("a", 95, &complete);
-    bench.lane.health().watch().wait_for(LaneState::is_shut).await.unwrap();
+    bench.lane.health().wait_for(LaneState::is_shut).await;
     assert!(is_it(&bench.lane.health().state()));
     bench.until(|| open.account().open == 0).await;
     assert!(complete.account().open <= 2 * CUT, "it keeps a few objects to probe with, and no more");
@@ -330,7 +330,7 @@ async fn shuts_and_opens(answer: fn() -> Result<(), StoreError>, is_it: fn(&Lane
     half_way.ended();
     drop(half_way);
     bench.store.now(|_| Ok(()));
-    bench.lane.health().watch().wait_for(LaneState::is_open).await.unwrap();
+    bench.lane.health().wait_for(LaneState::is_open).await;
     for (share, key, count) in [(&complete, "a", 95), (&open, "b", 5), (&later, "c", 25)] {
         share.idle().await;
         bench.ship(key, count, share);

@@ -8,16 +8,17 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use async_trait::async_trait;
 use sinks::destinations::{Additions, Built, Carrier, Finding, SinkPorts};
-use sinks::ports::{Authorize, Clock, Compute, Files, Random, Renew};
+use sinks::ports::{Authorize, Clock, Compute, Files, Random, Renew, Transport};
 use sinks::{
     BatchConfig, ConsoleSink, FileSink, HttpDestination, Lane, LaneConfig, LanePorts, LineFormat, ObjectSink,
     RenewingSink, RetryConfig, Sink,
 };
 
+use super::Wires;
 use crate::aws::{Aws, Signer};
 use crate::config::{Network, SecretSource, SinkConfig, SinkKind};
 use crate::objects::S3Buckets;
-use crate::ports::{HttpTransport, SocketDialer, TransportSettings};
+use crate::ports::{HttpTransport, TransportSettings};
 use crate::secrets::SecretReader;
 
 /// What sinks are made of.
@@ -31,6 +32,8 @@ pub struct Makers {
     pub random: Arc<dyn Random>,
     /// The file system.
     pub files: Arc<dyn Files>,
+    /// How destinations are reached.
+    pub wires: Arc<dyn Wires>,
     /// Who the agent is towards AWS, by name.
     pub identities: Arc<BTreeMap<String, Arc<Aws>>>,
 }
@@ -98,7 +101,7 @@ impl Makers {
                 let instance = self.random.next();
                 let built = sink.build(instance)?.ok_or_else(|| anyhow!("not a destination"))?;
                 let shown = built.endpoints.clone();
-                let made = self.destination(built, network)?;
+                let made = self.destination(sink, built, network)?;
                 // A store has no secrets of its own: its identity renews them.
                 let MadeSink::Events(made) = made else { return Ok((made, shown)) };
                 if sink.secrets.is_empty() {
@@ -111,41 +114,40 @@ impl Makers {
         })
     }
 
-    fn destination(&self, built: Built, network: &Network) -> anyhow::Result<MadeSink> {
-        let transport = transport(&built, network)?;
+    fn destination(&self, config: &SinkConfig, built: Built, network: &Network) -> anyhow::Result<MadeSink> {
+        let transport = self.wires.transport(config, &built, network)?;
         let authorize = self.authorize(&built)?;
         match built.carrier {
             Carrier::Http(sink) => {
                 let compute = Arc::clone(&self.compute);
-                let made = HttpDestination::new(
-                    sink,
-                    Arc::new(transport),
-                    compute,
-                    network.compression,
-                    built.redactor,
-                );
+                let made =
+                    HttpDestination::new(sink, transport, compute, network.compression, built.redactor);
                 Ok(MadeSink::Events(match authorize {
                     Some(authorize) => Arc::new(made.signed(authorize)),
                     None => Arc::new(made),
                 }))
             }
             Carrier::Own(assemble) => {
-                let made = assemble(&self.ports(transport, network)?);
+                let made = assemble(&self.ports(config, transport, network)?);
                 made.map(MadeSink::Events).map_err(|why| anyhow!("{why}"))
             }
             Carrier::Objects(assemble) => {
-                let made = assemble(&self.ports(transport, network)?);
+                let made = assemble(&self.ports(config, transport, network)?);
                 made.map(MadeSink::Objects).map_err(|why| anyhow!("{why}"))
             }
         }
     }
 
     /// What a sink with a protocol of its own, or with a store, may use.
-    fn ports(&self, transport: HttpTransport, network: &Network) -> anyhow::Result<SinkPorts> {
-        let dialer = SocketDialer::new(&transport_settings(network)).map_err(|error| anyhow!(error))?;
+    fn ports(
+        &self,
+        config: &SinkConfig,
+        transport: Arc<dyn Transport>,
+        network: &Network,
+    ) -> anyhow::Result<SinkPorts> {
         Ok(SinkPorts {
-            transport: Arc::new(transport),
-            dialer: Arc::new(dialer),
+            transport,
+            dialer: self.wires.dialer(config, network)?,
             compute: Arc::clone(&self.compute),
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
@@ -193,7 +195,7 @@ impl SinkAgain {
         };
         let built =
             self.sink.build_with(self.instance, texts)?.ok_or_else(|| anyhow!("not a destination"))?;
-        match self.makers.destination(built, network)? {
+        match self.makers.destination(&self.sink, built, network)? {
             MadeSink::Events(sink) => Ok(sink),
             MadeSink::Objects(_) => Err(anyhow!("a store is not made again")),
         }
@@ -236,7 +238,7 @@ fn host_of(url: &str) -> Option<String> {
 }
 
 /// How a destination is reached.
-fn transport_settings(network: &Network) -> TransportSettings {
+pub(super) fn transport_settings(network: &Network) -> TransportSettings {
     TransportSettings {
         timeout: network.timeout,
         connect_timeout: network.connect_timeout,

@@ -207,6 +207,7 @@ fn makers(identities: &Arc<std::collections::BTreeMap<String, Arc<Aws>>>) -> std
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandom::default()),
         files: Arc::new(LocalFiles),
+        wires: Arc::new(app::Sockets),
         identities: Arc::clone(identities),
     })
 }

@@ -13,7 +13,7 @@ use testkit::ledger::{Additions, Ledger, QueueEvidence, Report, SinkRule, judge}
 use tokio::sync::watch;
 
 use super::{Failure, say, stop_at_signals};
-use crate::app::{App, Choices};
+use crate::app::{App, AppPorts, AwsAccess, Choices};
 use crate::cli::{Demo, EXIT_DONE, EXIT_FAILED};
 use crate::config::{ConfigSource, Machine, load};
 use crate::sources::Stop;
@@ -49,8 +49,8 @@ pub async fn demo(options: &Demo) -> Result<u8, Failure> {
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&["demo".to_owned()], &sinks));
     let listen = config.agent.listen;
-    let choices = Choices { credentials: Some(demo_credentials()), ..Choices::default() };
-    let app = App::build_with(config, Arc::clone(&metrics), choices).await?;
+    let ports = AppPorts { aws: AwsAccess::Credentials(demo_credentials()), ..AppPorts::system()? };
+    let app = App::build_on(ports, Choices::default(), config, Arc::clone(&metrics)).await?;
     introduce(&stage, listen, folder.path(), &sinks);
 
     let (ask, stop) = stop_at_signals();
@@ -58,6 +58,7 @@ pub async fn demo(options: &Demo) -> Result<u8, Failure> {
     let agent = app.run(ended);
     tokio::pin!(agent);
     tokio::select! {
+        biased;
         result = &mut agent => result?,
         () = play(&stage, options, &app, &metrics, &ask, &stop) => {
             let _ = end.send(true);
@@ -156,6 +157,7 @@ async fn play(
             let _ = ask.send(true);
         }
         tokio::select! {
+            biased;
             () = clock.sleep(FILE_INTERVAL) => {}
             () = stop.asked() => {}
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Failure, complain, load_config, say, stop_at_signals};
-use crate::app::{App, Choices};
+use crate::app::{App, AppPorts, Choices};
 use crate::cli::{Cli, EXIT_DONE, EXIT_FAILED, Redrive as Options};
 use crate::config::{Config, DeadLetter};
 use crate::redrive::{Choice, Fate, Place, Redrive, RefusedAgain, open, parse};
@@ -42,8 +42,8 @@ pub async fn redrive(cli: &Cli, options: &Options) -> Result<u8, Failure> {
     let metrics = Arc::new(Metrics::new(&[SOURCE.to_owned()], &sinks));
     let refused = Arc::new(RefusedAgain::default());
     let identities = places.iter().filter_map(|place| place.identity().map(str::to_owned)).collect();
-    let choices = Choices { dead_letters: Some(refused.clone()), identities, ..Choices::default() };
-    let app = App::build_with(config, metrics, choices).await?;
+    let choices = Choices { dead_letters: Some(refused.clone()), identities };
+    let app = App::build_on(AppPorts::system()?, choices, config, metrics).await?;
     let identities = Arc::clone(&app.identities);
     let choice = Choice { only: options.only.clone(), sink: options.sink.clone() };
     let mut redrive = Redrive::new(app, refused, choice);

@@ -65,6 +65,7 @@ pub async fn ship(cli: &Cli, options: &Ship) -> Result<u8, Failure> {
     let mut given_up = None;
     while given_up.is_none() {
         tokio::select! {
+            biased;
             ended = jobs.join_next() => match ended {
                 Some(Ok((path, end))) => {
                     open.retain(|other| *other != path);

@@ -1,12 +1,15 @@
-//! The local file system, with everything made durable before it is called done.
+//! Files with everything made durable before it is called done.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sinks::ports::Files;
+
+use super::disk::{Disk, DiskFile, Open, SystemDisk};
 
 /// The local file system. New files can be read by their owner alone.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,95 +19,139 @@ pub struct LocalFiles;
 impl Files for LocalFiles {
     async fn append(&self, path: &Path, bytes: Bytes) -> io::Result<u64> {
         let path = path.to_owned();
-        blocking(move || {
-            if !path.exists() {
-                create_folder(&path)?;
-            }
-            let mut file = private(OpenOptions::new().append(true).create(true)).open(&path)?;
-            // Before anything stands in it, and each time until it worked: later nobody would know that it did not.
-            if file.metadata()?.len() == 0 {
-                sync_folder(&path)?;
-            }
-            file.write_all(&bytes)?;
-            file.sync_data()?;
-            Ok(file.metadata()?.len())
-        })
-        .await
+        blocking(move || append(&SystemDisk, &path, &bytes)).await
     }
 
     async fn replace(&self, path: &Path, bytes: Bytes) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || {
-            create_folder(&path)?;
-            // With a dot before it: what reads whole folders passes over what a crash has left.
-            let mut name = std::ffi::OsString::from(".");
-            name.push(path.file_name().unwrap_or_default());
-            name.push(".new");
-            let new = path.with_file_name(name);
-            let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&new)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)?;
-            sync_folders(&path)
-        })
-        .await
+        blocking(move || replace(&SystemDisk, &path, &bytes)).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        blocking(move || {
-            std::fs::rename(&from, &to)?;
-            sync_folder(&to)
-        })
-        .await
+        blocking(move || rename(&SystemDisk, &from, &to)).await
     }
 
     async fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let path = path.to_owned();
-        blocking(move || match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        })
-        .await
+        blocking(move || read(&SystemDisk, &path)).await
     }
 
     async fn mend(&self, path: &Path) -> io::Result<u64> {
         let path = path.to_owned();
-        blocking(move || match OpenOptions::new().read(true).write(true).open(&path) {
-            Ok(file) => cut_torn_line(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error),
-        })
-        .await
+        blocking(move || mend(&SystemDisk, &path)).await
     }
 
     async fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
         let path = path.to_owned();
-        blocking(move || match OpenOptions::new().write(true).open(&path) {
-            Ok(file) => {
-                file.set_len(len)?;
-                file.sync_all()
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        })
-        .await
+        blocking(move || cut(&SystemDisk, &path, len)).await
     }
 
     async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let folder = folder.to_owned();
-        blocking(move || {
-            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
-            let mut found = Vec::new();
-            for entry in std::fs::read_dir(&folder)? {
-                found.push(entry?.path());
-            }
-            found.sort();
-            Ok(found)
-        })
-        .await
+        blocking(move || list(&SystemDisk, &folder)).await
     }
+}
+
+/// The same on a disk that keeps nobody waiting: a simulation's.
+pub struct DiskFiles(pub Arc<dyn Disk>);
+
+#[async_trait]
+impl Files for DiskFiles {
+    async fn append(&self, path: &Path, bytes: Bytes) -> io::Result<u64> {
+        append(&*self.0, path, &bytes)
+    }
+
+    async fn replace(&self, path: &Path, bytes: Bytes) -> io::Result<()> {
+        replace(&*self.0, path, &bytes)
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        rename(&*self.0, from, to)
+    }
+
+    async fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        read(&*self.0, path)
+    }
+
+    async fn mend(&self, path: &Path) -> io::Result<u64> {
+        mend(&*self.0, path)
+    }
+
+    async fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        cut(&*self.0, path, len)
+    }
+
+    async fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        list(&*self.0, folder)
+    }
+}
+
+fn append(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<u64> {
+    if !disk.exists(path) {
+        create_folders(disk, &folder_of(path))?;
+    }
+    let mut file = disk.open(path, Open::Append)?;
+    // Before anything stands in it, and each time until it worked: later nobody would know that it did not.
+    if file.size()? == 0 {
+        disk.sync_folder(&folder_of(path))?;
+    }
+    file.write_all(bytes)?;
+    file.sync()?;
+    file.size()
+}
+
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    create_folders(disk, &folder_of(path))?;
+    // With a dot before it: what reads whole folders passes over what a crash has left.
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = disk.open(&new, Open::Replace)?;
+    file.write_all(bytes)?;
+    file.sync()?;
+    disk.rename(&new, path)?;
+    sync_folders(disk, path)
+}
+
+fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    disk.rename(from, to)?;
+    disk.sync_folder(&folder_of(to))
+}
+
+fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match disk.read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn mend(disk: &dyn Disk, path: &Path) -> io::Result<u64> {
+    match disk.open(path, Open::Existing) {
+        Ok(mut file) => cut_torn_line(&mut *file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+fn cut(disk: &dyn Disk, path: &Path, len: u64) -> io::Result<()> {
+    match disk.open(path, Open::Existing) {
+        Ok(mut file) => {
+            file.set_len(len)?;
+            file.sync()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn list(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut found = disk.list(folder)?;
+    found.sort();
+    Ok(found)
 }
 
 /// A local file that is read from its start to its end, a part at a time.
@@ -160,31 +207,30 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
-fn create_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder),
-        _ => Ok(()),
+/// Makes a folder and those above it, each durable in the one above: what stands in a folder that a crash takes away
+/// is gone with it.
+fn create_folders(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    if disk.exists(folder) {
+        return Ok(());
     }
+    let above = folder_of(folder);
+    create_folders(disk, &above)?;
+    disk.create_folder(folder)?;
+    disk.sync_folder(&above)
 }
 
-/// Makes the entry of `path` in its folder durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+/// The folder that a file stands in.
+fn folder_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Makes the entry of `path` in its folder durable, and those of the folders that it lies in: another may have made one
 /// of them just before, and not got further.
-fn sync_folders(path: &Path) -> io::Result<()> {
-    sync_folder(path)?;
-    for folder in path.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty()) {
-        match sync_folder(folder) {
+fn sync_folders(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.sync_folder(&folder_of(path))?;
+    for folder in path.ancestors().skip(1).take_while(|folder| folder.parent().is_some()) {
+        match disk.sync_folder(&folder_of(folder)) {
             // Nobody who may not look into it has made a folder there.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
             result => result?,
@@ -194,16 +240,14 @@ fn sync_folders(path: &Path) -> io::Result<()> {
 }
 
 /// Cuts a file behind its last line break; the new length.
-fn cut_torn_line(mut file: File) -> io::Result<u64> {
+fn cut_torn_line(file: &mut dyn DiskFile) -> io::Result<u64> {
     const BLOCK: u64 = 64 * 1024;
-    let len = file.metadata()?.len();
+    let len = file.size()?;
     let mut end = len;
     let mut keep = 0;
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
-        let mut block = Vec::new();
-        file.seek(SeekFrom::Start(start))?;
-        io::Read::by_ref(&mut file).take(end - start).read_to_end(&mut block)?;
+        let block = file.read_at(start, end - start)?;
         if let Some(at) = block.iter().rposition(|&byte| byte == b'\n') {
             keep = start + at as u64 + 1;
             break;
@@ -212,7 +256,7 @@ fn cut_torn_line(mut file: File) -> io::Result<u64> {
     }
     if keep < len {
         file.set_len(keep)?;
-        file.sync_all()?;
+        file.sync()?;
     }
     Ok(keep)
 }
@@ -233,6 +277,15 @@ mod tests {
         assert_eq!(files.mend(&path).await.unwrap(), 8);
         assert_eq!(files.read(&path).await.unwrap().unwrap(), b"one\ntwo\n");
         assert_eq!(files.mend(&path).await.unwrap(), 8, "a whole file stays as it is");
+    }
+
+    #[tokio::test]
+    async fn folders_are_made_where_they_are_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/events.ndjson");
+        assert_eq!(LocalFiles.append(&path, Bytes::from_static(b"one\n")).await.unwrap(), 4);
+        assert_eq!(LocalFiles.append(&path, Bytes::from_static(b"two\n")).await.unwrap(), 8);
+        assert_eq!(LocalFiles.list(&folder.path().join("a/b")).await.unwrap(), [path]);
     }
 
     #[tokio::test]

@@ -83,6 +83,7 @@ impl DirectorySource {
             tokio::pin!(pause);
             loop {
                 tokio::select! {
+                    biased;
                     Some((found, is_done)) = running.ended() => {
                         if is_done {
                             later.remove(&found);
@@ -97,6 +98,7 @@ impl DirectorySource {
             }
         }
         tokio::select! {
+            biased;
             () = async { while running.jobs.join_next().await.is_some() {} } => {}
             () = finished.asked() => running.jobs.abort_all(),
         }

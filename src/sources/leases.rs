@@ -4,7 +4,7 @@ mod deletion;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub struct Leases {
     random: Arc<dyn Random>,
     observer: Arc<dyn LeaseObserver>,
     next: AtomicU64,
-    held: Mutex<HashMap<u64, Held>>,
+    held: Mutex<BTreeMap<u64, Held>>,
     deletions: mpsc::UnboundedSender<Deletion>,
     freed: Notify,
 }
@@ -220,6 +220,7 @@ impl Leases {
         let beat = (self.visibility / 6).clamp(Duration::from_millis(200), Duration::from_secs(30));
         loop {
             tokio::select! {
+                biased;
                 () = stop.asked() => return,
                 () = self.clock.sleep(beat) => self.extend_due().await,
             }
@@ -276,6 +277,7 @@ impl Leases {
         }
         let asked_at = self.clock.monotonic();
         let answer = tokio::select! {
+            biased;
             answer = request.send() => answer.map_err(|error| crate::aws::describe(&error)),
             () = self.clock.sleep(self.visibility / 4) => Err("no answer in time".to_owned()),
         };
@@ -312,7 +314,7 @@ impl Leases {
         self.freed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

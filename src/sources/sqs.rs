@@ -51,6 +51,7 @@ impl SqsSource {
         let gauges = tokio::spawn(Arc::clone(&self).watch_queue(stop.clone()));
         let mut messages = JoinSet::new();
         let late = tokio::select! {
+            biased;
             late = self.receive_all(&mut messages, &stop) => late,
             // Without these two, every message would come again and again.
             _ = &mut heart => Vec::new(),
@@ -59,6 +60,7 @@ impl SqsSource {
         if stop.is_asked() {
             // Lanes go on delivering; what closes until then is deleted.
             tokio::select! {
+                biased;
                 () = async { while messages.join_next().await.is_some() {} } => {}
                 () = finished.asked() => {}
             }
@@ -76,6 +78,7 @@ impl SqsSource {
         while !stop.is_asked() {
             while messages.try_join_next().is_some() {}
             tokio::select! {
+                biased;
                 () = stop.asked() => break,
                 () = async {
                     self.leases.below(self.config.leases_max).await;
@@ -87,9 +90,11 @@ impl SqsSource {
             let receive = self.receive(permits.len());
             tokio::pin!(receive);
             let received = tokio::select! {
+                biased;
                 received = &mut receive => received,
                 () = stop.asked() => {
                     return tokio::select! {
+                        biased;
                         received = &mut receive => self.hold_all(received.unwrap_or_default(), asked_at),
                         () = self.plan.clock.sleep(LAST_ANSWER_TIME) => Vec::new(),
                     };
@@ -107,6 +112,7 @@ impl SqsSource {
                     self.meter.receive_failed(&error);
                     let wait = delays.next(None, &*self.plan.random);
                     tokio::select! {
+                        biased;
                         () = self.plan.clock.sleep(wait) => {}
                         () = stop.asked() => break,
                     }
@@ -128,6 +134,7 @@ impl SqsSource {
     /// Waits for a free slot, and takes as many as one request can fill.
     async fn free_slots(&self, stop: &Stop) -> Option<Vec<OwnedSemaphorePermit>> {
         let first = tokio::select! {
+            biased;
             permit = Arc::clone(&self.slots).acquire_owned() => permit.ok()?,
             () = stop.asked() => return None,
         };
@@ -171,6 +178,7 @@ impl SqsSource {
         let received = Received { id, lease: &lease, slot };
         // Without its lease the message comes again; going on would deliver it twice.
         let end = tokio::select! {
+            biased;
             end = self.ship(received, notification) => end,
             () = lease.lost() => {
                 self.meter.lease_lost();
@@ -208,6 +216,7 @@ impl SqsSource {
             }
             self.meter.leases(self.leases.count(), self.leases.closing());
             tokio::select! {
+                biased;
                 () = stop.asked() => {}
                 () = self.plan.clock.sleep(Duration::from_secs(30)) => {}
             }

@@ -258,6 +258,7 @@ impl LogFileJob {
             let settling =
                 self.targets(claims).into_iter().map(|(claim, lane)| idle_or_shut(&claim.share, lane));
             tokio::select! {
+                biased;
                 _ = join_all(settling) => {}
                 () = self.plan.clock.sleep(SETTLE_PATIENCE) => {}
             }
@@ -376,10 +377,10 @@ impl LogFileJob {
 
 /// Waits until the lane holds no event of the share, or does not accept any more.
 async fn idle_or_shut(share: &Share, lane: &Lane) -> Account {
-    let mut state = lane.health().watch();
     tokio::select! {
+        biased;
         account = share.idle() => account,
-        _ = state.wait_for(LaneState::is_shut) => share.account(),
+        _ = lane.health().wait_for(LaneState::is_shut) => share.account(),
     }
 }
 

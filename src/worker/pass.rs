@@ -151,6 +151,7 @@ impl Pass<'_> {
         let mut tries = 0;
         loop {
             let opened = tokio::select! {
+                biased;
                 opened = self.fetch.open(from, &self.pinned) => opened,
                 () = self.clock.sleep(self.settings.idle_timeout) => {
                     Err(FetchError::Interrupted("no answer in time".to_owned()))
@@ -181,6 +182,7 @@ impl Pass<'_> {
         expected: Option<(u64, u64)>,
     ) -> Result<Option<Bytes>, FetchError> {
         let next = tokio::select! {
+            biased;
             next = stream.next() => next?,
             () = self.clock.sleep(self.settings.idle_timeout) => {
                 return Err(FetchError::Interrupted("nothing arrived in time".to_owned()));

@@ -24,8 +24,9 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use tokio::sync::Notify;
 
-use crate::http::{Server, ServerOptions};
+use crate::http::{Handler, Server, ServerOptions};
 use crate::random::Rng;
+use crate::time::Time;
 use clock::Clock;
 use fault::Faults;
 use s3::{NewObject, S3};
@@ -119,6 +120,7 @@ impl Shared {
 pub struct Aws {
     shared: Arc<Shared>,
     server: Server,
+    handler: Arc<dyn Handler>,
 }
 
 /// Something that the stand-in was asked for in process and does not have.
@@ -151,6 +153,14 @@ impl Aws {
     /// # Errors
     /// Where the address cannot be bound.
     pub async fn start(options: AwsOptions) -> io::Result<Self> {
+        Self::start_at(options, Time::default()).await
+    }
+
+    /// The same with another time than the machine's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_at(options: AwsOptions, time: Time) -> io::Result<Self> {
         let names = Names { account: options.account, region: options.region };
         let state = State {
             sqs: Sqs::new(options.seed, names.clone()),
@@ -161,17 +171,17 @@ impl Aws {
             rng: Rng::stream(options.seed, 0xA35),
         };
         let shared = Arc::new(Shared {
-            clock: Clock::default(),
+            clock: Clock::new(time),
             names,
             changed: Notify::new(),
             url: OnceLock::new(),
             requests: AtomicU64::new(1),
             state: Mutex::new(state),
         });
-        let handler = Arc::new(router::Router::new(Arc::clone(&shared)));
-        let server = Server::start_with(options.listen, ServerOptions::default(), handler).await?;
+        let handler: Arc<dyn Handler> = Arc::new(router::Router::new(Arc::clone(&shared)));
+        let server = Server::start_with(options.listen, ServerOptions::default(), handler.clone()).await?;
         shared.url.get_or_init(|| server.url());
-        Ok(Self { shared, server })
+        Ok(Self { shared, server, handler })
     }
 
     /// The endpoint for all services, without a slash at its end.
@@ -184,6 +194,12 @@ impl Aws {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr
+    }
+
+    /// What answers, to be served on another network than the machine's.
+    #[must_use]
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::clone(&self.handler)
     }
 
     /// Lets answers under way end, then stops.

@@ -22,7 +22,7 @@ mod syslog;
 pub use alert_logic::{AlertLogic, AlertLogicOptions};
 pub use desk::Counts;
 pub use elasticsearch::{Auth, Elasticsearch, ElasticsearchOptions, Flavour, Signer};
-pub use front::Destination;
+pub use front::{Destination, Sent};
 pub use http_any::{HttpAny, HttpAnyOptions, SeenHead};
 pub use loggly::{Loggly, LogglyOptions, Oversized};
 pub use logstash::{Logstash, LogstashOptions};

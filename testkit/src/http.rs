@@ -6,7 +6,7 @@ mod server;
 
 pub use body::Fault;
 pub use message::{Request, Response, inflate, percent_decode, percent_encode};
-pub use server::{Handler, Server, ServerOptions};
+pub use server::{Handler, Server, ServerOptions, serve_connection};
 
 #[cfg(test)]
 mod tests;

@@ -9,4 +9,5 @@ pub mod http;
 pub mod ledger;
 pub mod ports;
 pub mod random;
+pub mod time;
 pub mod tls;

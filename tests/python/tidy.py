@@ -99,6 +99,15 @@ def log_codes_are_documented(path: Path, text: str) -> Iterator[str]:
             yield f"log code `{name}` has no row in docs/operations.md"
 
 
+def selects_are_biased(path: Path, text: str) -> Iterator[str]:
+    """Otherwise tokio draws which branch is looked at first, and a simulation cannot be replayed."""
+    rooms = (ROOT / "src", ROOT / "sinks" / "src", ROOT / "testkit" / "src")
+    if path.suffix != ".rs" or not any(room in path.parents for room in rooms):
+        return
+    for found in re.finditer(r"select! \{\s*(?!biased;)(?!\s)", text):
+        yield f"line {text.count(chr(10), 0, found.start()) + 1}: `select!` without `biased;`"
+
+
 RULES: list[Callable[[Path, str], Iterator[str]]] = [
     rust_files_open_with_a_sentence,
     rust_files_stay_small,
@@ -109,6 +118,7 @@ RULES: list[Callable[[Path, str], Iterator[str]]] = [
     the_architecture_page_is_short,
     destinations_are_documented,
     log_codes_are_documented,
+    selects_are_biased,
 ]
 
 SUFFIXES = (".rs", ".md", ".py", ".sh", ".toml", ".yml", ".yaml", ".json", "Makefile", "Dockerfile", ".ci/run")

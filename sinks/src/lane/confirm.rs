@@ -67,6 +67,7 @@ impl Courier {
 
     async fn wait(&self, at_most: Duration, news: &mut watch::Receiver<()>) {
         tokio::select! {
+            biased;
             _ = news.changed() => {}
             () = self.clock.sleep(at_most) => {}
         }

@@ -112,10 +112,9 @@ impl ObjectCourier {
 
     /// Waits, unless the lane is shut meanwhile: then its state.
     async fn rest(&self, wait: Duration) -> Option<LaneState> {
-        let mut state = self.health.watch();
         tokio::select! {
             biased;
-            shut = state.wait_for(LaneState::is_shut) => shut.ok().map(|state| state.clone()),
+            shut = self.health.wait_for(LaneState::is_shut) => Some(shut),
             () = self.clock.sleep(wait) => None,
         }
     }

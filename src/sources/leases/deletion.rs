@@ -36,6 +36,7 @@ pub(super) async fn delete_all(leases: Weak<Leases>, mut queue: mpsc::UnboundedR
         tokio::pin!(delay);
         while batch.len() < BATCH_MAX {
             tokio::select! {
+                biased;
                 next = queue.recv() => match next {
                     Some(next) => batch.push(next),
                     None => break,

@@ -1,24 +1,28 @@
-//! The stand-in's time: the machine's clock, moved forward by tests.
+//! The stand-in's clock, which tests move forward.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::calendar::Calendar;
+use crate::time::Time;
 
 /// Wall-clock time in milliseconds since 1970.
 pub type Millis = u64;
 
-/// A clock that only tests move away from the machine's.
+/// A clock that only tests move away from its time.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
+    time: Time,
     shift_ms: AtomicU64,
 }
 
 impl Clock {
-    #[allow(clippy::disallowed_methods, reason = "the stand-in is its own machine, with its own clock")]
+    pub(crate) fn new(time: Time) -> Self {
+        Self { time, shift_ms: AtomicU64::new(0) }
+    }
+
     pub(crate) fn now(&self) -> Millis {
-        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        millis(real) + self.shift_ms.load(Ordering::SeqCst)
+        millis(self.time.now()) + self.shift_ms.load(Ordering::SeqCst)
     }
 
     pub(crate) fn advance(&self, by: Duration) {

@@ -17,6 +17,7 @@ pub async fn serve(args: impl Iterator<Item = String>) -> io::Result<()> {
     out.flush()?;
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
+        biased;
         interrupted = tokio::signal::ctrl_c() => interrupted?,
         _ = terminate.recv() => {}
     }

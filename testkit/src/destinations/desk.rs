@@ -47,6 +47,8 @@ pub(super) struct Desk {
     pub(super) ledger: Arc<Ledger>,
     seed: u64,
     state: Mutex<State>,
+    /// Requests that the answer being written confirms.
+    confirmed: Mutex<Vec<u64>>,
     pub(super) in_flight: AtomicU64,
 }
 
@@ -122,7 +124,14 @@ impl Reply {
 impl Desk {
     pub(super) fn new(sink: &str, ledger: Arc<Ledger>, seed: u64) -> Self {
         let state = Mutex::new(State::default());
-        Self { sink: sink.to_owned(), ledger, seed, state, in_flight: AtomicU64::new(0) }
+        Self {
+            sink: sink.to_owned(),
+            ledger,
+            seed,
+            state,
+            confirmed: Mutex::default(),
+            in_flight: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn set_mode(&self, mode: Mode) {
@@ -164,7 +173,11 @@ impl Desk {
     }
 
     pub(super) fn confirm(&self, request: u64) {
-        self.ledger.confirm(&self.sink, request);
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+
+    pub(super) fn take_confirmed(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn turn(&self, request: &Request, delivers: bool) -> Turn {

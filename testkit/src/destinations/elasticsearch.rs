@@ -263,8 +263,10 @@ impl Cluster {
         let context = Context { options: &self.options, desk: &self.desk, turn, request: number };
         let mut indices = self.lock();
         let mut errors = false;
+        let left_out = usize::from(turn.failure == Failure::PartlyStored);
         let mut items: Vec<Value> = actions
             .iter()
+            .take(actions.len() - left_out)
             .enumerate()
             .map(|(at, action)| {
                 let done = indices.apply(action, at as u64, &context);

@@ -10,6 +10,7 @@ use http::StatusCode;
 use super::desk::{Counts, Desk, Reply, Turn};
 use super::mode::{Failure, Mode};
 use crate::http::{Fault, Handler, Request, Response, Server, ServerOptions};
+use crate::ledger::Answer;
 
 /// One destination's protocol.
 pub(super) trait Protocol: Send + Sync + 'static {
@@ -40,18 +41,51 @@ impl Drop for InFlight<'_> {
 /// Puts the mode's transport failures around a protocol.
 struct Front<P>(P);
 
+/// An answer on its way, and what the ledger is told once it has arrived: until then it counts as lost.
+pub struct Sent {
+    /// The answer.
+    pub response: Response,
+    access: Arc<dyn Access>,
+    booked: Option<(u64, Answer)>,
+    confirmed: Vec<u64>,
+}
+
+impl Sent {
+    /// Tells the ledger that the sender has got the answer.
+    pub fn arrived(self) {
+        let desk = self.access.desk();
+        if let Some((request, answer)) = self.booked {
+            desk.ledger.answer(&desk.sink, request, answer);
+        }
+        for request in self.confirmed {
+            desk.ledger.confirm(&desk.sink, request);
+        }
+    }
+}
+
 impl<P: Protocol> Front<P> {
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(self: Arc<Self>, request: Request) -> Response {
+        let mut sent = self.act(request).await;
+        // What happens on the way is the failure's doing, and known.
+        let response = std::mem::replace(&mut sent.response, Response::new(StatusCode::OK));
+        sent.arrived();
+        response
+    }
+
+    async fn act(self: Arc<Self>, request: Request) -> Sent {
+        let access: Arc<dyn Access> = self.clone();
+        let plain = |response| Sent { response, access: access.clone(), booked: None, confirmed: Vec::new() };
         let desk = self.0.desk();
         if let Some(what) = request.path.strip_prefix("/_testkit/") {
-            return desk.admin(&request, what);
+            return plain(desk.admin(&request, what));
         }
         let _in_flight = InFlight::new(desk);
         let turn = desk.turn(&request, self.0.delivers(&request));
         if turn.failure == Failure::Reset {
-            return Response::new(StatusCode::OK).with_fault(Fault::Reset);
+            return plain(Response::new(StatusCode::OK).with_fault(Fault::Reset));
         }
         let reply = self.0.answer(&request, &turn);
+        let confirmed = desk.take_confirmed();
         let status = reply.response.status.as_u16();
         desk.count(|counts| *counts.statuses.entry(status).or_default() += 1);
         // The peer may go away while it waits: then this future is dropped, and the answer stays lost.
@@ -69,13 +103,13 @@ impl<P: Protocol> Front<P> {
             _ => None,
         };
         if let Some(fault) = fault {
-            return response.with_fault(fault);
+            return plain(response.with_fault(fault));
         }
         // A short answer cannot be understood, so it is as good as lost.
-        if let (Some((request, answer)), false) = (reply.booked, turn.failure == Failure::ShortAnswer) {
-            desk.ledger.answer(&desk.sink, request, answer);
-        }
-        response
+        let understood = turn.failure != Failure::ShortAnswer;
+        let booked = reply.booked.filter(|_| understood);
+        let confirmed = if understood { confirmed } else { Vec::new() };
+        Sent { response, access, booked, confirmed }
     }
 }
 
@@ -95,11 +129,16 @@ pub struct Destination {
 
 trait Access: Send + Sync {
     fn desk(&self) -> &Desk;
+    fn act(self: Arc<Self>, request: Request) -> BoxFuture<'static, Sent>;
 }
 
 impl<P: Protocol> Access for Front<P> {
     fn desk(&self) -> &Desk {
         self.0.desk()
+    }
+
+    fn act(self: Arc<Self>, request: Request) -> BoxFuture<'static, Sent> {
+        Box::pin(Self::act(self, request))
     }
 }
 
@@ -125,6 +164,12 @@ impl Destination {
         let addr = ([127, 0, 0, 1], port).into();
         let server = Server::start_with(addr, options, front.clone()).await?;
         Ok(Self { url: server.url(), server, access: front })
+    }
+
+    /// Does what a request asks for that came over another network than the machine's. Whoever carries the answer
+    /// says whether it has [arrived](Sent::arrived), and acts out its fault.
+    pub async fn act(&self, request: Request) -> Sent {
+        Arc::clone(&self.access).act(request).await
     }
 
     /// Changes what goes wrong, from the next request on.

@@ -98,6 +98,7 @@ async fn accept(listener: TcpListener, input: Arc<Input>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             Ok((stream, _)) = listener.accept() => {
                 let input = Arc::clone(&input);
                 connections.spawn(async move { input.serve(stream).await });

@@ -77,7 +77,8 @@ pub enum Failure {
     HalfAnswer,
     /// Nothing is stored; the connection is reset.
     Reset,
-    /// Half of the events are stored; the answer is 408, as Sumo Logic's "may not all be ingested".
+    /// Half of the events are stored; the answer is 408, as Sumo Logic's "may not all be ingested". Elasticsearch: the
+    /// last event is neither stored nor answered.
     PartlyStored,
 }
 

@@ -113,6 +113,7 @@ pub async fn serve(args: impl Iterator<Item = String>) -> io::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let stop = async {
         tokio::select! {
+            biased;
             // Without a way to hear of SIGINT there is still SIGTERM.
             Ok(()) = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}

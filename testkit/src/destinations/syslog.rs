@@ -201,6 +201,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             accepted = listener.accept() => {
                 let Ok((socket, _)) = accepted else { continue };
                 shared.lock().connections += 1;

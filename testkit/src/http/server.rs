@@ -163,6 +163,7 @@ async fn accept(
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
+            biased;
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let shared = Arc::clone(&connections);
@@ -241,9 +242,12 @@ async fn serve(
         activity.touch();
         answer
     });
-    let socket = TokioIo::new(Socket { stream, reset: reset.clone() });
+    // Without a linger time, closing resets.
+    let on_reset = |stream: &TcpStream| drop(stream.set_zero_linger());
+    let socket = TokioIo::new(Socket { stream, on_reset, reset: reset.clone() });
     let mut connection = std::pin::pin!(http1::Builder::new().serve_connection(socket, service));
     tokio::select! {
+        biased;
         // The peer's errors and our injected ones end the connection; there is nobody to tell.
         _ = connection.as_mut() => return,
         () = activity.idle_for(options.idle_timeout) => {}
@@ -251,6 +255,21 @@ async fn serve(
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Serves one connection that was accepted on another network than the machine's, until it ends. A fault that resets
+/// a connection closes it there.
+pub async fn serve_connection<S>(stream: S, number: u64, handler: Arc<dyn Handler>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let reset = ResetFlag::default();
+    let service = service_fn(|request| {
+        answer(request, number, ServerOptions::default(), Arc::clone(&handler), reset.clone())
+    });
+    let socket = TokioIo::new(Socket { stream, on_reset: |_: &S| (), reset: reset.clone() });
+    // The peer's errors and our injected ones end the connection; there is nobody to tell.
+    let _ = http1::Builder::new().serve_connection(socket, service).await;
 }
 
 async fn answer(
@@ -306,20 +325,21 @@ fn assemble(
 }
 
 /// A socket that can end with RST.
-struct Socket {
-    stream: TcpStream,
+struct Socket<S> {
+    stream: S,
+    on_reset: fn(&S),
     reset: ResetFlag,
 }
 
-impl Drop for Socket {
+impl<S> Drop for Socket<S> {
     fn drop(&mut self) {
         if self.reset.is_set() {
-            let _ = self.stream.set_zero_linger();
+            (self.on_reset)(&self.stream);
         }
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -329,7 +349,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

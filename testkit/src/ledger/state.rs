@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::content::{ContentHash, Sighting};
+use crate::time::Time;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,6 +47,7 @@ pub struct SinkCounts {
 pub struct Ledger {
     state: Mutex<State>,
     shift_us: AtomicU64,
+    time: Time,
 }
 
 impl Ledger {
@@ -53,6 +55,12 @@ impl Ledger {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty ledger with another time than the machine's.
+    #[must_use]
+    pub fn with_time(time: Time) -> Self {
+        Self { time, ..Self::default() }
     }
 
     /// Notes an event that every sink owes, unless it is [filtered](Self::filter) there.
@@ -87,11 +95,10 @@ impl Ledger {
         self.shift_us.fetch_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// Microseconds since 1970 by the ledger's clock: this machine's, unless it was [moved](Self::advance).
+    /// Microseconds since 1970 by the ledger's clock: its time's, unless it was [moved](Self::advance).
     #[must_use]
     pub fn now_us(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_micros())
+        u64::try_from(self.time.now().as_micros())
             .unwrap_or(u64::MAX)
             .saturating_add(self.shift_us.load(Ordering::SeqCst))
     }

@@ -121,6 +121,7 @@ impl Link {
 
     async fn in_time(&self, write: impl Future<Output = std::io::Result<()>>) -> Result<(), Reason> {
         tokio::select! {
+            biased;
             written = write => written.map_err(|error| failed(&error)),
             () = self.clock.sleep(self.timeout) => {
                 Err(Reason::new(ReasonCode::Timeout, "the receiver takes nothing more: a write timed out"))
@@ -187,6 +188,7 @@ impl Link {
             // Writes leave for what is written after them, too.
             let wait = self.shared.window().next(self.clock.monotonic()).min(LOOK_INTERVAL);
             tokio::select! {
+                biased;
                 _ = changes.changed() => {}
                 () = self.clock.sleep(wait) => {}
             }
