@@ -15,6 +15,9 @@ use crate::{Reason, ReasonCode};
 /// Bytes of one write; each has the whole time that an answer may take.
 const WRITE_BYTES: usize = 64 * 1024;
 
+/// How often it is looked whether enough was written for a write to have left the window.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// What has become of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -173,16 +176,17 @@ impl Link {
         numbers.iter().map(fate).collect()
     }
 
-    /// Waits until no write of `numbers` is in the window of a living connection.
+    /// Waits until one of `numbers` at least is no write in the window of a living connection any more.
     pub(super) async fn decided(&self, numbers: &[u64]) -> Vec<Fate> {
         let mut changes = self.shared.end.subscribe();
         loop {
             changes.mark_unchanged();
             let fates = self.fates(numbers);
-            if !fates.contains(&Fate::Open) {
+            if fates.iter().any(|fate| *fate != Fate::Open) {
                 return fates;
             }
-            let wait = self.shared.window().next(self.clock.monotonic());
+            // Writes leave for what is written after them, too.
+            let wait = self.shared.window().next(self.clock.monotonic()).min(LOOK_INTERVAL);
             tokio::select! {
                 biased;
                 _ = changes.changed() => {}

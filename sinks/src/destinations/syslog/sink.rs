@@ -145,7 +145,7 @@ impl Sink for Syslog {
         }
     }
 
-    /// Waits until all of them have left the window of their connection, or are lost with it.
+    /// Waits until one of them at least has left the window of its connection, or is lost with it.
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
         let Some(channel) = tokens.first().map(|token| &token.channel) else { return Ok(Vec::new()) };
         let gone = |why: &str| Reason::new(ReasonCode::Unconfirmed, format!("sent again: {why}"));
