@@ -47,13 +47,16 @@ MUTANTS = [
     Mutant(
         "a short bulk answer treated as success",
         "sinks/src/destinations/elasticsearch/answer.rs",
-        "        if bulk.items.len() != count {\n"
-        '            let text = format!("{count} events were sent and {} answered", bulk.items.len());\n'
-        "            return garbled(answer, &text);\n"
+        "        if bulk.items.len() != count {\n",
+        "        let mut bulk = bulk;\n"
+        "        if bulk.items.len() < count {\n"
+        "            let missing = count - bulk.items.len();\n"
+        "            let mut verdicts: Vec<_> =\n"
+        "                bulk.items.drain(..).filter_map(|Entry(item)| Some(self.read_item(item?))).collect();\n"
+        "            verdicts.extend(std::iter::repeat_n(Verdict::Delivered, missing));\n"
+        "            return Judgement::Each(verdicts);\n"
         "        }\n"
-        "        let items = bulk.items.into_iter().map(|Entry(item)| Some(self.read_item(item?)));\n",
-        "        let items = bulk.items.into_iter().map(|Entry(item)| Some(self.read_item(item?)));\n"
-        "        let items = items.chain(std::iter::repeat_with(|| Some(Verdict::Delivered))).take(count);\n",
+        "        if bulk.items.len() != count {\n",
         "lost",
     ),
     Mutant(
