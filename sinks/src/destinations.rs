@@ -32,6 +32,7 @@ mod template;
 
 pub(crate) use endpoint::{Endpoint, StreamEndpoint};
 pub use probe::{Finding, FindingLevel, Probe, ProbeStep};
+pub use size::{SIZE_EXPECTED, format_size, parse_size};
 pub(crate) use status::{by_status, garbled, retry_after};
 
 /// A destination's own settings: what is left of its table once the common keys are taken out.

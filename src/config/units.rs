@@ -5,21 +5,12 @@ use std::time::Duration;
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sinks::destinations::SIZE_EXPECTED;
+pub(super) use sinks::destinations::{format_size, parse_size};
 
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-const SIZE_UNITS: [(&str, u64); 7] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-    ("B", 1),
-];
 const DURATION_EXPECTED: &str = "a duration such as \"30s\", \"200ms\" or \"1h30m\" (units d, h, m, s, ms)";
-const SIZE_EXPECTED: &str =
-    "a size such as \"8MiB\", \"5MB\" or \"64KiB\" (units B, KB, MB, GB, KiB, MiB, GiB)";
 
 /// Reads a duration: one or more of a whole number and a unit, greatest unit first. `None` if it is not one.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
@@ -44,14 +35,6 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(total_ms))
 }
 
-/// Reads a size in bytes: a whole number and a unit. `None` if it is not one.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
-    let (number, after) = number(text.trim())?;
-    let unit = after.trim_start();
-    let &(_, factor) = SIZE_UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
-    number.checked_mul(factor)
-}
-
 fn number(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at_checked(digits)?;
@@ -69,12 +52,6 @@ pub(super) fn format_duration(duration: Duration) -> String {
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }
-}
-
-/// Writes a size in the greatest unit that needs no fraction.
-pub(super) fn format_size(bytes: u64) -> String {
-    let unit = SIZE_UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
-    unit.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
 }
 
 /// A duration in a document.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import subprocess
 import sys
-import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from opensearchpy import OpenSearch, helpers
 from opensearchpy.exceptions import NotFoundError, TransportError
 
 import lane
+import stand_ins
 
 INDEX = "cloudtrail-2024.05.01"
 
@@ -123,39 +120,10 @@ CASES: list[Callable[[StandIn], None]] = [
 ]
 
 
-@contextlib.contextmanager
-def running(testkit: Path, folder: Path) -> Iterator[StandIn]:
-    """The stand-ins' process until the block ends."""
-    process = subprocess.Popen([testkit, "destinations", "--dir", folder], stdout=subprocess.DEVNULL)
-    addresses = folder / "addresses.json"
-    try:
-        lane.wait_until("the stand-ins", 30, lambda: process.poll() is not None or addresses.exists())
-        if process.poll() is not None:
-            raise lane.LaneFailed(f"the stand-ins ended with exit code {process.returncode}")
-        yield StandIn(json.loads(addresses.read_text())["elasticsearch"]["url"])
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def main() -> int:
-    """Runs every case; 0 if nothing failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--testkit", type=Path, required=True, help="the binary of the stand-ins")
-    options = parser.parse_args()
-    failed = 0
-    with tempfile.TemporaryDirectory(prefix="trailship-client-") as folder:
-        with running(options.testkit.resolve(), Path(folder)) as stand_in:
-            for case in CASES:
-                stand_in.behave()
-                try:
-                    case(stand_in)
-                except (lane.LaneFailed, TransportError) as error:
-                    failed += 1
-                    print(f"opensearch-py: {case.__name__.replace('_', ' ')}: FAILED: {error}")
-    print(lane.closing_line("opensearch-py", len(CASES) - failed, failed))
-    return 1 if failed else 0
+def drive(addresses: dict) -> StandIn:
+    """The one of the stand-ins that this client speaks to."""
+    return StandIn(addresses["elasticsearch"]["url"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(stand_ins.run("opensearch-py", __doc__, drive, CASES))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import hashlib
 import json
 import logging
 import struct
-import subprocess
 import sys
-import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from pylogbeat import ConnectionException, PyLogBeatClient
 
 import lane
+import stand_ins
 
 
 class StandIn:
@@ -111,42 +107,12 @@ CASES: list[Callable[[StandIn], None]] = [
 ]
 
 
-@contextlib.contextmanager
-def running(testkit: Path, folder: Path) -> Iterator[StandIn]:
-    """The stand-ins' process until the block ends."""
-    process = subprocess.Popen([testkit, "destinations", "--dir", folder], stdout=subprocess.DEVNULL)
-    addresses = folder / "addresses.json"
-    try:
-        lane.wait_until("the stand-ins", 30, lambda: process.poll() is not None or addresses.exists())
-        if process.poll() is not None:
-            raise lane.LaneFailed(f"the stand-ins ended with exit code {process.returncode}")
-        found = json.loads(addresses.read_text())["logstash"]
-        yield StandIn(found["url"], found["endpoint"])
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def main() -> int:
-    """Runs every case; 0 if nothing failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--testkit", type=Path, required=True, help="the binary of the stand-ins")
-    options = parser.parse_args()
-    # It warns of each failure that is made to happen.
-    logging.getLogger("pylogbeat").setLevel(logging.CRITICAL)
-    failed = 0
-    with tempfile.TemporaryDirectory(prefix="trailship-client-") as folder:
-        with running(options.testkit.resolve(), Path(folder)) as stand_in:
-            for case in CASES:
-                stand_in.behave()
-                try:
-                    case(stand_in)
-                except (lane.LaneFailed, ConnectionException, OSError) as error:
-                    failed += 1
-                    print(f"pylogbeat: {case.__name__.replace('_', ' ')}: FAILED: {type(error).__name__}: {error}")
-    print(lane.closing_line("pylogbeat", len(CASES) - failed, failed))
-    return 1 if failed else 0
+def drive(addresses: dict) -> StandIn:
+    """The one of the stand-ins that this client speaks to."""
+    return StandIn(addresses["logstash"]["url"], addresses["logstash"]["endpoint"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # It warns of each failure that is made to happen.
+    logging.getLogger("pylogbeat").setLevel(logging.CRITICAL)
+    sys.exit(stand_ins.run("pylogbeat", __doc__, drive, CASES))

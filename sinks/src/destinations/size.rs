@@ -1,11 +1,11 @@
-//! Sizes in a destination's own settings, written as the common ones are: `"64KiB"`.
+//! Sizes as people write them, in the common settings and in a destination's own: `"64KiB"`.
 
 use std::fmt;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-const UNITS: [(&str, usize); 7] = [
+const UNITS: [(&str, u64); 7] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
     ("KiB", 1 << 10),
@@ -15,26 +15,40 @@ const UNITS: [(&str, usize); 7] = [
     ("B", 1),
 ];
 
+/// What a size looks like, for an error.
+pub const SIZE_EXPECTED: &str =
+    "a size such as \"8MiB\", \"5MB\" or \"64KiB\" (units B, KB, MB, GB, KiB, MiB, GiB)";
+
+/// Reads a size in bytes: a whole number and a unit. `None` if it is not one.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let &(_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim_start()))?;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Writes a size in bytes in the greatest unit that needs no fraction.
+#[must_use]
+pub fn format_size(bytes: u64) -> String {
+    let unit = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
+    unit.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) usize);
 
 impl Size {
     fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at_checked(digits)?;
-        let &(_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim_start()))?;
-        number.parse::<usize>().ok()?.checked_mul(factor).map(Self)
+        usize::try_from(parse_size(text)?).ok().map(Self)
     }
 }
 
 impl fmt::Display for Size {
-    /// In the greatest unit that needs no fraction.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |factor: usize| self.0 >= factor && self.0.is_multiple_of(factor);
-        let (name, factor) = UNITS.iter().find(|(_, factor)| fits(*factor)).copied().unwrap_or(("B", 1));
-        write!(f, "{}{name}", self.0 / factor)
+        f.write_str(&format_size(self.0 as u64))
     }
 }
 
@@ -56,7 +70,7 @@ impl Visitor<'_> for SizeVisitor {
     type Value = Size;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a size such as \"8MiB\", \"5MB\" or \"64KiB\" (units B, KB, MB, GB, KiB, MiB, GiB)")
+        f.write_str(SIZE_EXPECTED)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
