@@ -153,6 +153,8 @@ def victoria_logs(tools: Path, folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
     command = [str(binary), f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}/data"]
+    # Entries older than its retention are accepted and dropped: generated events are of past years.
+    command.append("-retentionPeriod=100y")
     with process(command, folder / "victoria-logs.log", f"{url}/health", seconds=60):
         yield url
 
