@@ -8,6 +8,7 @@ mod config;
 mod checks;
 mod configuration;
 mod crash;
+mod edges;
 mod elasticsearch;
 mod everywhere;
 mod full_run;
