@@ -95,7 +95,7 @@ fn repeated(report: &Report, sink: Sink) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_when_the_queue_has_handed_out_messages_that_never_arrived_it_repeats_nothing() {
     let killed = Killed::at(|bench, kill| bench.aws.act_at("ReceiveMessage", Moment::Done, 0, kill)).await;
-    assert_eq!(killed.queue.in_flight, 10);
+    assert!(killed.queue.in_flight > 0, "{:?}", killed.queue);
     let report = killed.finish().await;
     assert!(report.sinks.iter().all(|sink| sink.duplicates_with_cause() == 0), "{report}");
 }
@@ -103,7 +103,7 @@ async fn killed_when_the_queue_has_handed_out_messages_that_never_arrived_it_rep
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_with_messages_in_hand_before_a_log_file_is_read_it_repeats_nothing() {
     let killed = Killed::at(|bench, kill| bench.aws.act_at("GetObject", Moment::Arrived, 0, kill)).await;
-    assert!(killed.queue.in_flight >= 10, "{:?}", killed.queue);
+    assert!(killed.queue.in_flight > 0, "{:?}", killed.queue);
     assert_eq!(killed.stored(Sink::SplunkHec), 0);
     let report = killed.finish().await;
     assert!(report.sinks.iter().all(|sink| sink.duplicates_with_cause() == 0), "{report}");
@@ -114,7 +114,7 @@ async fn killed_in_the_middle_of_a_download_it_reads_the_log_file_again_from_its
     let (bench, config) = (Bench::start().await, config());
     let events = 4_000;
     bench.issue_all(&mut Generator::new(72), [events]).await;
-    let slow = bench.aws.inject(FaultRule::new("GetObject", AwsFault::Slow { bytes_per_second: 100_000 }));
+    let slow = bench.aws.inject(FaultRule::new("GetObject", AwsFault::Slow { bytes_per_second: 400_000 }));
     let text = config.text(&bench);
     let mut agent = bench.run_text(&text);
     let some = || bench.splunk_hec.counts().stored > 0;
@@ -255,4 +255,23 @@ async fn killed_around_the_writing_of_an_object_the_bucket_holds_every_event_onc
         let sink = report.sink("parquet").unwrap();
         assert_eq!((sink.stored, sink.stored_again), (sink.issued, 0), "{report}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_to_stop_twice_it_ends_at_once_and_loses_nothing() {
+    let (bench, config) = (Bench::start().await, config().agent("shutdown_grace = \"60s\""));
+    bench.issue_all(&mut Generator::new(75), [EVENTS; FILES]).await;
+    bench.splunk_hec.set_mode(Failure::NeverAnswer);
+    let text = config.text(&bench);
+    let mut agent = bench.run_text(&text);
+    let asked = || bench.splunk_hec.counts().deliveries > 0;
+    bench.until(&mut agent, "a sink that never answers is asked", asked).await;
+    agent.terminate();
+    let log = agent.log();
+    bench.until(&mut agent, "it has understood", || !log.coded("stopping").is_empty()).await;
+    let told = tokio::time::Instant::now();
+    assert_eq!(agent.stop().await.code(), Some(1));
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    bench.splunk_hec.set_mode(Failure::None);
+    Killed::after(bench, config, text).finish().await;
 }
