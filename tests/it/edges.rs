@@ -269,6 +269,8 @@ async fn told_to_stop_twice_it_ends_at_once_and_loses_nothing() {
     agent.terminate();
     let log = agent.log();
     bench.until(&mut agent, "it has understood", || !log.coded("stopping").is_empty()).await;
+    // Two within a second are one: a supervisor may tell a process and its group.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     let told = tokio::time::Instant::now();
     assert_eq!(agent.stop().await.code(), Some(1));
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
