@@ -198,7 +198,8 @@ impl LogFileJob {
         let mut claims = claims.to_vec();
         let mut unreachable = 0;
         loop {
-            let error = match self.pass(&claims, patient).await {
+            // Apart, and gone when it is over: a log file that waits for its sinks, for weeks perhaps, is to be small.
+            let error = match Box::pin(self.pass(&claims, patient)).await {
                 Ok(end) => return self.read_well(&claims, &end),
                 Err(error) => error,
             };

@@ -16,7 +16,7 @@ mod sts;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use tokio::sync::Notify;
 
+use crate::edge::{Edges, Moment};
 use crate::http::{Handler, Server, ServerOptions};
 use crate::random::Rng;
 use crate::time::Time;
@@ -98,6 +99,10 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     url: OnceLock<String>,
     requests: AtomicU64,
+    pub(crate) edges: Edges,
+    /// Whether requests that were signed at another time are refused.
+    pub(crate) is_strict: AtomicBool,
+    pub(crate) skewed: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -176,6 +181,9 @@ impl Aws {
             changed: Notify::new(),
             url: OnceLock::new(),
             requests: AtomicU64::new(1),
+            edges: Edges::default(),
+            is_strict: AtomicBool::new(false),
+            skewed: AtomicU64::new(0),
             state: Mutex::new(state),
         });
         let handler: Arc<dyn Handler> = Arc::new(router::Router::new(Arc::clone(&shared)));
@@ -339,6 +347,31 @@ impl Aws {
     #[must_use]
     pub fn fired(&self, id: FaultId) -> u64 {
         self.faults().iter().find(|count| count.id == id).map_or(0, |count| count.fired)
+    }
+
+    /// Has a test act at a moment of a request, after `skip` requests of that operation (the API's name) have passed it.
+    /// That request is neither done any further nor answered.
+    pub fn act_at(&self, operation: &str, moment: Moment, skip: u64, act: impl FnOnce() + Send + 'static) {
+        self.shared.edges.arm(operation, moment, skip, act);
+    }
+
+    /// How many requests of an operation (the API's name) have arrived.
+    #[must_use]
+    pub fn arrived(&self, operation: &str) -> u64 {
+        self.shared.edges.arrived(operation)
+    }
+
+    /// Refuses requests from now on that were signed more than a quarter of an hour before or after the stand-in's own
+    /// time, and says in every answer what that time is.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    pub fn refuse_skewed_clocks(&self) {
+        self.shared.is_strict.store(true, Ordering::SeqCst);
+    }
+
+    /// How many requests were refused for that.
+    #[must_use]
+    pub fn skewed(&self) -> u64 {
+        self.shared.skewed.load(Ordering::SeqCst)
     }
 
     /// Moves the clock forward: visibility timeouts, delays, retention and sessions see it.

@@ -4,6 +4,7 @@
 pub mod aws;
 pub mod calendar;
 pub mod destinations;
+mod edge;
 pub mod generate;
 pub mod http;
 pub mod ledger;
@@ -11,3 +12,5 @@ pub mod ports;
 pub mod random;
 pub mod time;
 pub mod tls;
+
+pub use edge::Moment;

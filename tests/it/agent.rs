@@ -103,9 +103,15 @@ impl Agent {
     /// The most memory that it ever had.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory_peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// What it has in memory now (`VmRSS:`), or another line of its status.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn memory_kib(&self, line: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches("kB").trim().parse().unwrap()
+        let size = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+        size.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
     /// Whether it still runs.
@@ -117,6 +123,20 @@ impl Agent {
     pub(crate) fn terminate(&self) {
         let told = Command::new("sh").args(["-c", "kill -TERM $0", &self.child.id().to_string()]).status();
         assert!(told.unwrap().success(), "the agent is gone");
+    }
+
+    /// What kills it (SIGKILL) from another thread; returns when that is done.
+    pub(crate) fn killer(&self) -> impl FnOnce() + Send + 'static {
+        let id = self.child.id().to_string();
+        move || {
+            let done = Command::new("sh").args(["-c", "kill -KILL $0", &id]).status();
+            assert!(done.unwrap().success(), "the agent was gone before it was to be killed");
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it (SIGKILL).

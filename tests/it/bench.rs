@@ -196,6 +196,18 @@ impl Bench {
         command
     }
 
+    /// `trailship run` behind a few words of shell, which set limits for it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn limited(&self, words: &str) -> Command {
+        let plain = self.command("run");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{words} && exec \"$0\" run")).arg(plain.get_program());
+        command.current_dir(self.folder.path()).env_clear();
+        let known = plain.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(known).stdin(std::process::Stdio::null());
+        command
+    }
+
     /// Starts a command; its log is `agent-1.log`, the next one's `agent-2.log`.
     pub(crate) fn run_command(&self, command: Command) -> Agent {
         let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;

@@ -8,6 +8,9 @@ mod config;
 mod checks;
 mod configuration;
 mod crash;
+#[cfg(target_os = "linux")]
+mod disk_full;
+mod edges;
 mod elasticsearch;
 mod everywhere;
 mod full_run;
@@ -24,5 +27,9 @@ mod redrive;
 mod rotation;
 mod secrets;
 mod shutdown;
+mod slow;
+#[cfg(target_os = "linux")]
+mod soak;
 mod splunk;
 mod syslog;
+mod trouble;

@@ -19,7 +19,7 @@ use crate::config::{Config, Sink};
 /// The sink's name, and the stand-in's in the ledger.
 const NAME: &str = "parquet";
 /// The bucket that it writes to.
-const LAKE: &str = "lake";
+pub(crate) const LAKE: &str = "lake";
 /// The shortest lease that the configuration allows.
 const LEASE: Duration = Duration::from_secs(30);
 const RETRY: &str = "retry = { initial = \"50ms\", max = \"200ms\" }";
@@ -29,10 +29,15 @@ fn folder() -> Config {
 }
 
 fn bucket() -> Config {
+    with_bucket(Config::new())
+}
+
+/// One more sink, which writes to the bucket.
+pub(crate) fn with_bucket(config: Config) -> Config {
     let table = format!(
         "type = \"parquet\"\nbucket = \"{LAKE}\"\nprefix = \"trail/\"\ncompression = \"snappy\"\n{RETRY}"
     );
-    Config::new().other(NAME, &table)
+    config.other(NAME, &table)
 }
 
 /// The files below a folder, by their paths in it; without what a reader passes over, and what is gone again.
@@ -107,6 +112,11 @@ fn testify(bench: &Bench, objects: &BTreeMap<String, Bytes>) -> usize {
         }
     }
     rows
+}
+
+/// Tells the ledger what stands in the bucket.
+pub(crate) fn testify_bucket(bench: &Bench) {
+    testify(bench, &in_bucket(bench));
 }
 
 /// Tells the ledger what stands in the folder.

@@ -57,6 +57,18 @@ pub(crate) fn http_date(at: Millis) -> String {
     format!("{weekday}, {:02} {month} {:04} {:02}:{:02}:{:02} GMT", c.day, c.year, c.hour, c.minute, c.second)
 }
 
+/// The time of a signature, `20240501T120000Z`; nothing where it is no time.
+pub(crate) fn basic_time(text: &str) -> Option<Millis> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    // Counted in days from 0000-03-01, as in `Calendar`.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days =
+        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day.checked_sub(1)?;
+    let seconds = days.checked_sub(719_468)? * 86_400 + number(9, 11)? * 3600 + number(11, 13)? * 60;
+    Some((seconds + number(13, 15)?) * 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +80,13 @@ mod tests {
         assert_eq!(iso8601(951_782_400_000), "2000-02-29T00:00:00Z");
         assert_eq!(iso8601_ms(1_709_251_199_999), "2024-02-29T23:59:59.999Z");
         assert_eq!(iso8601(1_709_251_200_000), "2024-03-01T00:00:00Z");
+        for at in
+            [0, 951_782_399_000, 951_782_400_000, 1_709_251_199_000, 1_709_251_200_000, 1_735_689_599_000]
+        {
+            let stamp = Calendar::new(at / 1000).second_stamp();
+            assert_eq!(basic_time(&stamp), Some(at), "{stamp}");
+        }
+        assert_eq!((basic_time(""), basic_time("20240001TxxyyzzZ")), (None, None));
         assert_eq!(http_date(1_714_564_800_000), "Wed, 01 May 2024 12:00:00 GMT");
     }
 

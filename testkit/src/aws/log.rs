@@ -48,6 +48,11 @@ pub enum What {
         /// When it becomes visible again now.
         visible_ms: Millis,
     },
+    /// The test ended its lease, as if its time were over.
+    Lapsed {
+        /// When.
+        visible_ms: Millis,
+    },
     /// A change of its visibility timeout was refused.
     ExtendRefused,
     /// It was received too often and went to the dead-letter queue.
@@ -157,6 +162,7 @@ impl MessageHistory {
                 delivery.visible_ms = visible_ms;
                 delivery.released |= visible_ms <= operation.at_ms;
             }
+            What::Lapsed { visible_ms } => delivery.visible_ms = visible_ms,
             _ => {}
         }
     }

@@ -69,6 +69,15 @@ impl<'a> QueueHandle<'a> {
         self.send(&body)
     }
 
+    /// Ends the leases of everything that was received with this access key, as when a reader is gone and their time is
+    /// over. Gives bucket and key of each log file that their messages were sent for.
+    pub fn lapse(&self, access_key: &str) -> Vec<(String, String)> {
+        let now = self.shared.clock.now();
+        let lapsed = self.shared.state().sqs.lapse(&self.name, access_key, now);
+        self.shared.changed.notify_waiters();
+        lapsed.unwrap_or_default()
+    }
+
     /// How far it is from a plain list.
     ///
     /// # Errors

@@ -1,17 +1,28 @@
 //! Tells the services apart, lets faults strike, and notes what was asked of S3.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 
+use super::clock::http_date;
 use super::fault::AwsFault;
 use super::log::ObjectRequest;
 use super::s3::S3Error;
 use super::sqs::SqsError;
 use super::{Shared, admin, s3, secrets, sqs, sts};
+use crate::edge::Moment;
 use crate::http::{Fault, Handler, Request, Response};
+
+/// Requests that were signed longer ago, or for later, are refused where clocks are looked at.
+const SKEW_MAX_MS: u64 = 15 * 60 * 1000;
+
+/// No answer: the connection is reset.
+fn unanswered() -> Response {
+    Response::new(StatusCode::SERVICE_UNAVAILABLE).with_fault(Fault::Reset)
+}
 
 /// The handler behind the one address.
 pub(crate) struct Router {
@@ -41,6 +52,21 @@ impl Router {
         if request.path.starts_with("/_testkit") {
             return admin::answer(&self.shared, request);
         }
+        if !self.shared.is_strict.load(Ordering::SeqCst) {
+            return self.serve(request).await;
+        }
+        let now = self.shared.clock.now();
+        let response = match s3::wire::Scope::of(request).signed_ms {
+            Some(signed_ms) if signed_ms.abs_diff(now) > SKEW_MAX_MS => {
+                self.shared.skewed.fetch_add(1, Ordering::SeqCst);
+                self.refuse_skewed(request)
+            }
+            _ => self.serve(request).await,
+        };
+        response.with_header("date", &http_date(now))
+    }
+
+    async fn serve(&self, request: &Request) -> Response {
         let target =
             request.header("x-amz-target").and_then(|name| name.strip_prefix(sqs::wire::TARGET_PREFIX));
         if let Some(operation) = target {
@@ -63,6 +89,9 @@ impl Router {
             Ok(input) => input,
             Err(e) => return sqs::wire::error(&self.shared, &e),
         };
+        if self.shared.edges.pass(operation, Moment::Arrived) {
+            return unanswered();
+        }
         let fault = self.shared.state().faults.strike(operation, sqs::wire::queue_name(&input));
         let fault = if self.is_expired(request) { Some(AwsFault::ExpiredToken) } else { fault };
         if let Some(refusal) = fault.and_then(|fault| self.refuse(fault, &Service::Sqs)) {
@@ -72,8 +101,25 @@ impl Router {
             Some(AwsFault::FailEntries { percent }) => percent,
             _ => 0,
         };
-        let response = sqs::wire::call(&self.shared, operation, &input, entries_fail).await;
+        let reader = s3::wire::Scope::of(request).access_key.unwrap_or_default();
+        let response = sqs::wire::call(&self.shared, operation, &input, &reader, entries_fail).await;
+        if self.shared.edges.pass(operation, Moment::Done) {
+            return unanswered();
+        }
         self.damage(response, fault)
+    }
+
+    /// The answer to a request that was signed at another time than ours.
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
+    fn refuse_skewed(&self, request: &Request) -> Response {
+        let is_sqs =
+            request.header("x-amz-target").is_some_and(|name| name.starts_with(sqs::wire::TARGET_PREFIX));
+        if is_sqs {
+            let message = "Signature expired: it is now too late or too early for it.";
+            return self.error(&Service::Sqs, 403, "InvalidSignatureException", message);
+        }
+        let service = Service::S3(s3::wire::call(request));
+        self.refuse(AwsFault::ClockSkew, &service).unwrap_or_else(unanswered)
     }
 
     /// Whether the request is signed with credentials whose time is over.
@@ -103,16 +149,22 @@ impl Router {
 
     fn s3(&self, request: &Request) -> Response {
         let call = s3::wire::call(request);
+        if self.shared.edges.pass(call.operation, Moment::Arrived) {
+            return unanswered();
+        }
         let fault = self.shared.state().faults.strike(call.operation, &call.key);
         let service = Service::S3(call.clone());
-        let response = match fault.and_then(|fault| self.refuse(fault, &service)) {
+        let mut response = match fault.and_then(|fault| self.refuse(fault, &service)) {
             Some(refusal) => refusal,
             None => {
                 let response = s3::wire::answer(&self.shared, &mut self.shared.state(), &call, request);
                 self.damage(response, fault)
             }
         };
-        let unanswered = matches!(response.fault, Some(Fault::NeverAnswer | Fault::Reset | Fault::Hangup));
+        if self.shared.edges.pass(call.operation, Moment::Done) {
+            response = unanswered();
+        }
+        let is_unanswered = matches!(response.fault, Some(Fault::NeverAnswer | Fault::Reset | Fault::Hangup));
         let scope = s3::wire::Scope::of(request);
         self.shared.state().s3.requests.push(ObjectRequest {
             at_ms: self.shared.clock.now(),
@@ -123,7 +175,7 @@ impl Router {
             version_id: request.query_value("versionId"),
             expected_owner: request.header("x-amz-expected-bucket-owner").map(str::to_owned),
             access_key: scope.access_key,
-            status: if unanswered { 0 } else { response.status.as_u16() },
+            status: if is_unanswered { 0 } else { response.status.as_u16() },
         });
         response
     }

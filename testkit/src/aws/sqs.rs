@@ -292,6 +292,25 @@ impl Sqs {
         result.map(|_| ())
     }
 
+    /// Notes who holds what was handed out.
+    pub(crate) fn note_reader(&mut self, name: &str, handed: &[Handed], reader: &str) {
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        let handles = handed.iter().filter_map(|one| Handle::parse(&one.handle, name));
+        handles.for_each(|handle| queue.note_reader(handle.key, reader));
+    }
+
+    /// Ends the leases of one reader, and gives the objects that their messages were sent for.
+    pub(crate) fn lapse(
+        &mut self,
+        name: &str,
+        reader: &str,
+        now: Millis,
+    ) -> Result<Vec<(String, String)>, SqsError> {
+        let queue = self.queues.get_mut(name).ok_or_else(SqsError::no_queue)?;
+        let messages = queue.lapse(reader, now, &mut self.log);
+        Ok(messages.iter().flat_map(|message| message.objects.iter().cloned()).collect())
+    }
+
     pub(crate) fn purge(&mut self, name: &str, now: Millis) -> Result<(), SqsError> {
         let queue = self.queues.get_mut(name).ok_or_else(SqsError::no_queue)?;
         for (message, copy) in queue.clear() {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::mode::{Failure, Mode};
+use crate::edge::Edges;
 use crate::http::{Request, Response};
 use crate::ledger::{Answer, Entry, Ledger, Sighting};
 use crate::random::Rng;
@@ -50,6 +51,8 @@ pub(super) struct Desk {
     /// Requests that the answer being written confirms.
     confirmed: Mutex<Vec<u64>>,
     pub(super) in_flight: AtomicU64,
+    /// Of requests that deliver events.
+    pub(super) edges: Edges,
 }
 
 #[derive(Default)]
@@ -89,8 +92,12 @@ impl Turn {
 
     /// Whether the sender gets no answer that it can understand.
     pub(super) fn loses_the_answer(&self) -> bool {
-        use Failure::{AnswerLost, Garbage, HalfAnswer, Hangup, NeverAnswer, ShortAnswer};
-        matches!(self.failure, AnswerLost | Garbage | HalfAnswer | Hangup | NeverAnswer | ShortAnswer)
+        use Failure::{AnswerLost, Garbage, HalfAnswer, Hangup, NeverAnswer, ShortAnswer, SlowAnswer};
+        let failure = &self.failure;
+        matches!(
+            failure,
+            AnswerLost | Garbage | HalfAnswer | Hangup | NeverAnswer | ShortAnswer | SlowAnswer(_)
+        )
     }
 
     pub(super) fn wait(&self, body_len: usize) -> Duration {
@@ -131,6 +138,7 @@ impl Desk {
             state,
             confirmed: Mutex::default(),
             in_flight: AtomicU64::new(0),
+            edges: Edges::default(),
         }
     }
 

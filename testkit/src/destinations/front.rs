@@ -9,8 +9,12 @@ use http::StatusCode;
 
 use super::desk::{Counts, Desk, Reply, Turn};
 use super::mode::{Failure, Mode};
+use crate::edge::Moment;
 use crate::http::{Fault, Handler, Request, Response, Server, ServerOptions};
 use crate::ledger::Answer;
+
+/// What a request that delivers events is called, whatever the destination.
+const DELIVERY: &str = "delivery";
 
 /// One destination's protocol.
 pub(super) trait Protocol: Send + Sync + 'static {
@@ -80,12 +84,21 @@ impl<P: Protocol> Front<P> {
             return plain(desk.admin(&request, what));
         }
         let _in_flight = InFlight::new(desk);
-        let turn = desk.turn(&request, self.0.delivers(&request));
+        let delivers = self.0.delivers(&request);
+        let acts_at = |moment| delivers && desk.edges.pass(DELIVERY, moment);
+        let reset = || plain(Response::new(StatusCode::OK).with_fault(Fault::Reset));
+        if acts_at(Moment::Arrived) {
+            return reset();
+        }
+        let turn = desk.turn(&request, delivers);
         if turn.failure == Failure::Reset {
-            return plain(Response::new(StatusCode::OK).with_fault(Fault::Reset));
+            return reset();
         }
         let reply = self.0.answer(&request, &turn);
         let confirmed = desk.take_confirmed();
+        if acts_at(Moment::Done) {
+            return reset();
+        }
         let status = reply.response.status.as_u16();
         desk.count(|counts| *counts.statuses.entry(status).or_default() += 1);
         // The peer may go away while it waits: then this future is dropped, and the answer stays lost.
@@ -99,6 +112,7 @@ impl<P: Protocol> Front<P> {
             Failure::Hangup => Some(Fault::Hangup),
             Failure::NeverAnswer => Some(Fault::NeverAnswer),
             Failure::Garbage => Some(Fault::Garbage),
+            Failure::SlowAnswer(bytes_per_second) => Some(Fault::Drip { bytes_per_second }),
             Failure::HalfAnswer => Some(Fault::Truncate { bytes: response.body.len() / 2 }),
             _ => None,
         };
@@ -175,6 +189,12 @@ impl Destination {
     /// Changes what goes wrong, from the next request on.
     pub fn set_mode(&self, mode: impl Into<Mode>) {
         self.access.desk().set_mode(mode.into());
+    }
+
+    /// Has a test act at a moment of a request that delivers events, after `skip` of them have passed it. That request is
+    /// neither stored any further nor answered.
+    pub fn act_at(&self, moment: Moment, skip: u64, act: impl FnOnce() + Send + 'static) {
+        self.access.desk().edges.arm(DELIVERY, moment, skip, act);
     }
 
     /// What goes wrong now.

@@ -75,6 +75,8 @@ pub enum Failure {
     NeverAnswer,
     /// All is stored; the connection ends in the middle of the answer.
     HalfAnswer,
+    /// All is stored; the answer comes slowly: so many bytes a second.
+    SlowAnswer(usize),
     /// Nothing is stored; the connection is reset.
     Reset,
     /// Half of the events are stored; the answer is 408, as Sumo Logic's "may not all be ingested". Elasticsearch: the

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 
 use super::upload::{body, listed_parts, metadata};
 use super::{NewObject, S3Error, Version, list};
-use crate::aws::clock::http_date;
+use crate::aws::clock::{Millis, basic_time, http_date};
 use crate::aws::{Shared, State};
 use crate::http::{Request, Response, percent_decode};
 
@@ -97,6 +97,8 @@ fn check(shared: &Shared, state: &mut State, call: &Call, request: &Request) -> 
 pub(crate) struct Scope {
     pub(crate) access_key: Option<String>,
     pub(crate) region: Option<String>,
+    /// When it was signed.
+    pub(crate) signed_ms: Option<Millis>,
 }
 
 impl Scope {
@@ -109,7 +111,11 @@ impl Scope {
             .unwrap_or_default();
         let mut parts = credential.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
         let access_key = parts.next();
-        Self { access_key, region: parts.nth(1) }
+        Self {
+            access_key,
+            region: parts.nth(1),
+            signed_ms: request.header("x-amz-date").and_then(basic_time),
+        }
     }
 }
 

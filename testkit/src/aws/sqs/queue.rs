@@ -67,6 +67,8 @@ pub(crate) struct Stored {
     receive_count: u32,
     first_received_ms: Option<Millis>,
     received_ms: Millis,
+    /// Who received it last: the access key of the request.
+    reader: String,
 }
 
 /// A standard queue.
@@ -110,6 +112,7 @@ impl Queue {
             receive_count: 0,
             first_received_ms: None,
             received_ms: 0,
+            reader: String::new(),
         };
         self.insert(key, stored, if visible_ms > now { State::Delayed } else { State::Visible });
     }
@@ -208,6 +211,7 @@ impl Queue {
             receive_count: original.receive_count,
             first_received_ms: original.first_received_ms,
             received_ms: 0,
+            reader: String::new(),
         };
         self.insert(key, copy, State::Delayed);
     }
@@ -279,6 +283,34 @@ impl Queue {
         self.hidden.insert((visible_ms, handle.key));
         self.promote(now);
         Ok(visible_ms)
+    }
+
+    /// Notes who received a message last.
+    pub(super) fn note_reader(&mut self, key: u64, reader: &str) {
+        if let Some(stored) = self.messages.get_mut(&key) {
+            reader.clone_into(&mut stored.reader);
+        }
+    }
+
+    /// Makes visible what one reader holds, as when the time of its leases is over.
+    pub(super) fn lapse(&mut self, reader: &str, now: Millis, log: &mut Vec<Operation>) -> Vec<Arc<Message>> {
+        self.promote(now);
+        let held = |stored: &Stored| stored.state == State::InFlight && stored.reader == reader;
+        let mut keys: Vec<u64> =
+            self.messages.iter().filter(|(_, stored)| held(stored)).map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        let mut lapsed = Vec::new();
+        for key in keys {
+            let Some(stored) = self.messages.get_mut(&key) else { continue };
+            self.hidden.remove(&(stored.visible_ms, key));
+            (stored.state, stored.visible_ms) = (State::Visible, now);
+            self.in_flight -= 1;
+            self.ready.push_back(key);
+            let handle = (stored.copy, stored.generation);
+            record(log, now, &self.name, &stored.message.id, handle, What::Lapsed { visible_ms: now });
+            lapsed.push(Arc::clone(&stored.message));
+        }
+        lapsed
     }
 
     /// Takes a message off the queue.

@@ -24,10 +24,17 @@ pub(crate) fn queue_name(input: &Value) -> &str {
     url.or_else(|| input["QueueName"].as_str()).unwrap_or_default()
 }
 
-/// Does what an SQS request asks for. `entries_fail` is the chance of each batch entry to fail, in per cent.
-pub(crate) async fn call(shared: &Shared, operation: &str, input: &Value, entries_fail: u8) -> Response {
+/// Does what an SQS request asks for. `reader` is the access key that it is signed with, `entries_fail` the chance of each
+/// batch entry to fail, in per cent.
+pub(crate) async fn call(
+    shared: &Shared,
+    operation: &str,
+    input: &Value,
+    reader: &str,
+    entries_fail: u8,
+) -> Response {
     let answer = match operation {
-        "ReceiveMessage" => receive(shared, input).await,
+        "ReceiveMessage" => receive(shared, input, reader).await,
         _ => {
             let answer = {
                 let mut state = shared.state();
@@ -60,7 +67,7 @@ fn respond(status: StatusCode, shared: &Shared, body: &Value) -> Response {
 }
 
 /// Receives; where nothing is there, waits until something is, or the wait time is over.
-async fn receive(shared: &Shared, input: &Value) -> Answer {
+async fn receive(shared: &Shared, input: &Value, reader: &str) -> Answer {
     let name = queue_name(input).to_owned();
     let max = number(input, "MaxNumberOfMessages", 1, 1..=10)?;
     let visibility_ms = optional_seconds(input, "VisibilityTimeout", 43_200)?;
@@ -77,6 +84,7 @@ async fn receive(shared: &Shared, input: &Value) -> Answer {
         let due = {
             let mut state = shared.state();
             let handed = state.sqs.receive(&name, max, visibility_ms, now)?;
+            state.sqs.note_reader(&name, &handed, reader);
             let queue = state.sqs.queue(&name)?;
             if !handed.is_empty() {
                 return Ok(
