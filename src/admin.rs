@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 pub use heartbeat::Heartbeat;
 pub use status::{
-    Counts, Memory, NotReady, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
+    Counts, Memory, NotReady, Reload, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
 };
 
 /// Connections at once; further ones wait to be accepted.
@@ -53,13 +53,16 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
 /// Writes the metrics in Prometheus' text format.
 pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
 
+/// Tells the token that is asked for now, if any.
+pub type Token = Box<dyn Fn() -> Option<Secret> + Send + Sync>;
+
 /// What the pages are made from.
 pub struct Admin {
     pub status: Arc<dyn StatusSource>,
     pub metrics: MetricsText,
     pub heartbeat: Heartbeat,
     /// Opens the status where it is not served on loopback.
-    pub token: Option<Secret>,
+    pub token: Token,
 }
 
 /// A port that is open, before anything is served on it.
@@ -184,14 +187,14 @@ impl Admin {
             let refusal = "the status is served under the names localhost and 127.0.0.1 only\n";
             return (!is_local_name(host)).then(|| response(StatusCode::FORBIDDEN, TEXT, refusal.to_owned()));
         }
-        let Some(token) = &self.token else {
+        let Some(token) = (self.token)() else {
             let text = "the status is served on loopback only; set agent.admin_token to open it elsewhere\n";
             return Some(response(StatusCode::FORBIDDEN, TEXT, text.to_owned()));
         };
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
         match given {
-            Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") && same(given.trim(), token) => {
+            Some((scheme, given)) if scheme.eq_ignore_ascii_case("bearer") && same(given.trim(), &token) => {
                 None
             }
             _ => {

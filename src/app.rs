@@ -1,10 +1,14 @@
 //! The agent: puts the parts of a checked configuration together and runs them.
 
 mod make;
+mod pages;
 mod ports;
+mod state_lock;
+mod supervise;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -12,12 +16,11 @@ use sinks::ports::Files;
 use sinks::{Budget, DeadLetterStore, LanePorts};
 use tokio::sync::Semaphore;
 
-use crate::admin::{Admin, Heartbeat, Server};
 use crate::aws::Aws;
 use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::dead_letters::DeadLetterStores;
 use crate::lanes::Lanes;
-use crate::meter::{LaneMeter, SourceMeter};
+use crate::meter::{Counted, LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
 use crate::sources::directory::DirectorySource;
@@ -31,6 +34,7 @@ use make::lane_config;
 
 pub use make::{MadeSink, Makers, transport};
 pub use ports::{AppPorts, AwsAccess, Sockets, Wires};
+pub use supervise::{Reloaded, Successors, supervise};
 
 /// How long before the end of the grace lanes stop, so that what closed can still be acknowledged.
 const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(3);
@@ -50,8 +54,12 @@ pub struct App {
     pub files: Arc<dyn Files>,
     /// Where each sink's events go, for display.
     pub endpoints: Vec<Vec<String>>,
+    /// What of messages has ended, by source.
+    shipped: BTreeMap<String, Arc<Shipped>>,
     /// Whether the admin pages are served.
     pages: bool,
+    /// Whether it ends because another agent takes over.
+    is_superseded: AtomicBool,
 }
 
 /// What a command decides for itself.
@@ -125,6 +133,7 @@ impl App {
             owed: Owed::new(config.sinks.len()),
         };
         Ok(Self {
+            shipped: config.sources.iter().map(|source| (source.name.clone(), Arc::default())).collect(),
             config: Arc::new(config),
             plan: Arc::new(plan),
             metrics,
@@ -132,33 +141,27 @@ impl App {
             files,
             endpoints,
             pages,
+            is_superseded: AtomicBool::new(false),
         })
     }
 
     /// Runs all sources and the admin pages until `stop`, then ends within the configured grace.
     ///
     /// # Errors
-    /// If the pages' address cannot be bound, a source cannot start, or one has died.
-    pub async fn run(&self, stop: Stop) -> anyhow::Result<()> {
-        let _lock = self.lock_state()?;
+    /// As [`supervise`].
+    pub async fn run(self: &Arc<Self>, stop: Stop) -> anyhow::Result<()> {
+        supervise(Arc::clone(self), stop, &mut supervise::NoSuccessor).await
+    }
+
+    /// Runs all sources until `stop`, then ends within the configured grace.
+    async fn ship(&self, meters: &[Arc<SourceMeter>], stop: &Stop) -> anyhow::Result<()> {
         let (ask, stopping) = Stop::pair();
         let (finish, finished) = Stop::pair();
-        let meters: Vec<Arc<SourceMeter>> =
-            self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
-        let pages = if self.pages { Some(self.serve_pages(meters.clone(), &stopping).await?) } else { None };
         let slots: Vec<Slots> = self.config.sources.iter().map(Slots::of).collect();
         let mut running = Vec::new();
         for ((source, meter), slots) in self.config.sources.iter().zip(meters).zip(&slots) {
-            running.push(self.start_source(source, meter, &slots.free, &stopping, &finished)?);
+            running.push(self.start_source(source, Arc::clone(meter), &slots.free, &stopping, &finished)?);
         }
-        tracing::info!(
-            code = "started",
-            version = env!("CARGO_PKG_VERSION"),
-            sources = self.config.sources.len(),
-            sinks = self.config.sinks.len(),
-            status = pages.as_ref().map(|pages| format!("http://{}/", pages.address)),
-            "shipping"
-        );
         let dead = tokio::select! {
             biased;
             () = stop.asked() => None,
@@ -166,7 +169,6 @@ impl App {
         };
         let _ = ask.send(true);
         self.finish(&slots, &finish, running).await;
-        pages.iter().for_each(Pages::stop);
         dead.map_or(Ok(()), |name| Err(anyhow!("sources.{name} has died of a bug: please report this")))
     }
 
@@ -181,25 +183,6 @@ impl App {
         }
     }
 
-    /// Keeps a second agent away from the state, where there is any.
-    fn lock_state(&self) -> anyhow::Result<Option<std::fs::File>> {
-        let keeps_state = |source: &Source| matches!(source.kind, SourceKind::Directory(_));
-        if !self.config.sources.iter().any(keeps_state) {
-            return Ok(None);
-        }
-        let folder = &self.config.agent.state_dir;
-        let about = || format!("agent.state_dir: {}", folder.display());
-        std::fs::create_dir_all(folder).with_context(about)?;
-        let lock = std::fs::File::create(folder.join("lock")).with_context(about)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(lock)),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                Err(anyhow!("{}: another agent uses it; give each its own", about()))
-            }
-            Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(about),
-        }
-    }
-
     /// Delivers what is there, acknowledges it, and hands back the rest.
     async fn finish(
         &self,
@@ -208,7 +191,8 @@ impl App {
         running: Vec<tokio::task::JoinHandle<()>>,
     ) {
         let grace = self.config.agent.shutdown_grace.saturating_sub(ACKNOWLEDGE_TIME).max(SHORTEST_GRACE);
-        tracing::info!(code = "stopping", grace_seconds = grace.as_secs(), "finishing what has begun");
+        let code = if self.is_superseded.load(Ordering::Relaxed) { "config_reloading" } else { "stopping" };
+        tracing::info!(code, grace_seconds = grace.as_secs(), "finishing what has begun");
         // A log file that is being read is offered to the lanes yet: they may not end before.
         let clock = &self.plan.clock;
         let end = clock.monotonic() + grace;
@@ -229,14 +213,14 @@ impl App {
             () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 3) => {}
         }
         let _ = finish.send(true);
-        for task in running {
+        for mut task in running {
             tokio::select! {
                 biased;
-                _ = task => {}
-                () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 2) => {}
+                _ = &mut task => {}
+                // Nothing of it may go on beside an agent that takes over.
+                () = self.plan.clock.sleep(ACKNOWLEDGE_TIME / 2) => task.abort(),
             }
         }
-        tracing::info!(code = "stopped", "what was not acknowledged comes again");
     }
 
     /// The observer of a source.
@@ -244,31 +228,60 @@ impl App {
         SourceMeter::new(name, self.sink_names(), Arc::clone(&self.metrics), Arc::clone(&self.plan.clock))
     }
 
-    async fn serve_pages(&self, sources: Vec<Arc<SourceMeter>>, stop: &Stop) -> anyhow::Result<Pages> {
-        let listen = self.config.agent.listen;
-        let server = Server::bind(listen).await.with_context(|| {
-            format!("agent.listen: {listen} cannot be used: another agent may run here; choose another port")
-        })?;
-        let address = server.address();
-        let board = Arc::new(Board {
+    /// The observers of all sources.
+    fn meters(&self) -> Vec<Arc<SourceMeter>> {
+        self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect()
+    }
+
+    /// The same of an agent that takes over: a source that stays as it was need not answer anew to be ready.
+    fn meters_after(&self, old: &Self, old_meters: &[Arc<SourceMeter>]) -> Vec<Arc<SourceMeter>> {
+        let meters = self.meters();
+        for (source, meter) in self.config.sources.iter().zip(&meters) {
+            let mut before = old.config.sources.iter().zip(old_meters);
+            let same = before.find(|(old, _)| old.name == source.name && old.kind == source.kind);
+            if let Some((_, before)) = same {
+                meter.succeed(before);
+            }
+        }
+        meters
+    }
+
+    /// The same agent, with what another one remembers that it takes over from.
+    fn after(mut self, old: &Self) -> Self {
+        let (before, now) = (old.sink_names(), self.sink_names());
+        // A sink that is new owes what the others have.
+        if now.iter().all(|sink| before.contains(sink)) {
+            let place = |app: &Self, name: &str| {
+                let source = app.config.sources.iter().find(|source| source.name == name);
+                source.and_then(|source| match &source.kind {
+                    SourceKind::Sqs(sqs) => Some(sqs.queue_url.clone()),
+                    SourceKind::Directory(_) => None,
+                })
+            };
+            for (name, shipped) in &old.shipped {
+                if place(&self, name).is_some() && place(&self, name) == place(old, name) {
+                    self.shipped.insert(name.clone(), Arc::clone(shipped));
+                }
+            }
+        }
+        self
+    }
+
+    /// What the admin pages show of it.
+    fn board(&self, sources: &[Arc<SourceMeter>]) -> Board {
+        Board {
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
             metrics: Arc::clone(&self.metrics),
-            sources,
+            sources: sources.to_vec(),
             places: self.endpoints.clone(),
-            started_at: self.plan.clock.now(),
-        });
-        let heartbeat = Heartbeat::new(Arc::clone(&self.plan.clock));
-        let text = Arc::clone(&board);
-        let admin = Admin {
-            status: board,
-            metrics: Box::new(move || text.metrics_text()),
-            heartbeat: heartbeat.clone(),
-            token: self.config.agent.admin_token.clone(),
-        };
-        let serving = tokio::spawn(server.serve(admin));
-        let beating = tokio::spawn(beat(heartbeat, Arc::clone(&self.plan), stop.clone()));
-        Ok(Pages { address, tasks: [serving, beating] })
+            counted: Counted::default(),
+        }
+    }
+
+    /// The sources' names.
+    fn source_names(&self) -> Vec<String> {
+        self.config.sources.iter().map(|source| source.name.clone()).collect()
     }
 
     /// The sinks' names, in the order of the lanes.
@@ -314,7 +327,7 @@ impl App {
                     plan: Arc::clone(&self.plan),
                     meter,
                     leases,
-                    shipped: Shipped::default(),
+                    shipped: self.shipped.get(&source.name).cloned().unwrap_or_default(),
                     slots: Arc::clone(slots),
                 });
                 Ok(tokio::spawn(source.run(stop, finished)))
@@ -359,28 +372,6 @@ impl Slots {
     }
 }
 
-/// Beats as long as every lane runs: one that died would owe its events for ever, and `/livez` has to tell.
-/// Once it is time to stop, lanes end as they should.
-async fn beat(heartbeat: Heartbeat, plan: Arc<Plan>, stop: Stop) {
-    let mut is_told = false;
-    loop {
-        let dead = plan.lanes.all().iter().find(|lane| !lane.is_running());
-        match dead.filter(|_| !stop.is_asked()) {
-            None => heartbeat.beat(),
-            Some(lane) if !is_told => {
-                is_told = true;
-                tracing::error!(
-                    code = "lane_died",
-                    sink = lane.config().name,
-                    "the lane of a sink has died of a bug: restart the agent, and please report this"
-                );
-            }
-            Some(_) => {}
-        }
-        plan.clock.sleep(Duration::from_secs(1)).await;
-    }
-}
-
 /// The budget for what is read, and each lane's part. What a sink gathers to store it as an object is in memory beside
 /// what is read, and has its part for itself.
 fn parts_of_memory(config: &Config) -> (Budget, u64) {
@@ -389,18 +380,6 @@ fn parts_of_memory(config: &Config) -> (Budget, u64) {
     let parts = (config.sinks.len() as u64 + gathering).max(1);
     let part = config.agent.memory_budget / parts;
     (Budget::new(config.agent.memory_budget - part * gathering), part)
-}
-
-/// The admin pages, being served.
-struct Pages {
-    address: std::net::SocketAddr,
-    tasks: [tokio::task::JoinHandle<()>; 2],
-}
-
-impl Pages {
-    fn stop(&self) {
-        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    }
 }
 
 fn read_settings(config: &Config) -> ReadSettings {

@@ -66,13 +66,7 @@ impl From<anyhow::Error> for Failure {
 /// # Errors
 /// All that is wrong with it, a line each; and the secrets that cannot be read.
 async fn load_config(cli: &Cli) -> Result<Config, Failure> {
-    let loading = Loading::begin(cli)?;
-    let (config, failed) = loading.with_secrets().await?;
-    if failed.is_empty() {
-        return Ok(config);
-    }
-    let lines: Vec<String> = failed.iter().map(|(key, why)| format!("{key}: {why}")).collect();
-    Err(Failure::Failed(anyhow::anyhow!("{}", lines.join("\n"))))
+    Loading::begin(cli)?.all_secrets().await.map(|(config, _)| config)
 }
 
 /// The same without logs and without those secrets.
@@ -101,17 +95,47 @@ impl Loading {
         let draft = Draft::read(&source, &machine).map_err(usage)?;
         let config = draft.check(&machine, SecretTexts::default()).map_err(usage)?;
         init_logs(config.agent.log_format, config.agent.log_level);
-        for warning in &config.warnings {
+        let loading = Self { machine, draft, config };
+        loading.warn();
+        Ok(loading)
+    }
+
+    /// Reads and checks the document again, for an agent that runs.
+    fn again(source: &ConfigSource) -> Result<Self, ConfigError> {
+        let machine = Machine::here();
+        let draft = Draft::read(source, &machine)?;
+        let config = draft.check(&machine, SecretTexts::default())?;
+        Ok(Self { machine, draft, config })
+    }
+
+    fn warn(&self) {
+        for warning in &self.config.warnings {
             tracing::warn!(code = "config_warning", "{warning}");
         }
-        Ok(Self { machine, draft, config })
+    }
+
+    /// The configuration with all of its secrets, and the document that it was made from.
+    ///
+    /// # Errors
+    /// All that is wrong with it, a line each; and the secrets that cannot be read.
+    async fn all_secrets(self) -> Result<(Config, Draft), Failure> {
+        let (config, draft, failed) = self.read_secrets().await?;
+        if failed.is_empty() {
+            return Ok((config, draft));
+        }
+        let lines: Vec<String> = failed.iter().map(|(key, why)| format!("{key}: {why}")).collect();
+        Err(Failure::Failed(anyhow::anyhow!("{}", lines.join("\n"))))
     }
 
     /// Reads the secrets that AWS keeps, and checks everything again with them; the keys of those that could not be
     /// read, and why.
     async fn with_secrets(self) -> Result<(Config, Vec<(String, String)>), Failure> {
+        self.read_secrets().await.map(|(config, _, failed)| (config, failed))
+    }
+
+    async fn read_secrets(self) -> Result<(Config, Draft, Vec<(String, String)>), Failure> {
         if self.config.unread.is_empty() {
-            return Ok((self.config, Vec::new()));
+            return Ok((self.config, self.draft, Vec::new()));
         }
         let reader = SecretReader {
             identities: Arc::new(load_identities(&self.config).await),
@@ -126,7 +150,8 @@ impl Loading {
             let why = &why_of(&secret)?.why;
             Some((key, format!("{secret} cannot be read: {why}")))
         });
-        Ok((config, failed.collect()))
+        let failed = failed.collect();
+        Ok((config, self.draft, failed))
     }
 }
 

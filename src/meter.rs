@@ -18,7 +18,7 @@ use crate::worker::fetch::FetchError;
 use crate::worker::{JobEnd, JobObserver, PassError, PassObserver, Remains};
 
 pub use lane::LaneMeter;
-pub use refresh::refresh;
+pub use refresh::{Counted, refresh};
 
 /// A failure that lasts is logged at once and then this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -119,6 +119,15 @@ impl SourceMeter {
             visible: AtomicU64::new(0),
             held: AtomicU64::new(0),
         }
+    }
+
+    /// Goes on where the observer of the same source left off, before a reload.
+    pub fn succeed(&self, before: &Self) {
+        let old = before.standing();
+        let (answered_at, error) = (old.answered_at, old.error.clone());
+        drop(old);
+        *self.standing() = Standing { answered_at, error };
+        self.visible.store(before.visible_messages(), Ordering::Relaxed);
     }
 
     /// The source's name.
@@ -386,6 +395,8 @@ impl JobObserver for SourceMeter {
 
     fn dropped(&self, lane: usize, events: u64) {
         if let Some(sink) = self.sinks.get(lane) {
+            // What is dropped was let go of, or never offered: it counts as offered here, so that the sum holds.
+            self.metrics.counter("sink_events_offered_total", &[sink]).add(events);
             self.metrics.counter("sink_events_total", &[sink, "dropped"]).add(events);
         }
     }

@@ -43,7 +43,7 @@ pub struct Ports {
 
 /// An agent that is ready to run.
 pub struct Agent {
-    app: App,
+    app: Arc<App>,
     ask: watch::Sender<bool>,
     stop: Stop,
 }
@@ -70,7 +70,7 @@ impl Agent {
             pages: false,
         };
         let app = App::build_on(ports, Choices::default(), config, metrics).await;
-        let app = app.map_err(|error| format!("{error:#}"))?;
+        let app = Arc::new(app.map_err(|error| format!("{error:#}"))?);
         let (ask, stop) = Stop::pair();
         Ok(Self { app, ask, stop })
     }

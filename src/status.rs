@@ -9,7 +9,7 @@ use crate::admin::{
     Counts, Memory, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
 };
 use crate::config::{Config, SourceKind};
-use crate::meter::{SourceMeter, refresh, rfc3339};
+use crate::meter::{Counted, SourceMeter, refresh};
 use crate::telemetry::Metrics;
 use crate::worker::Plan;
 
@@ -25,14 +25,21 @@ pub struct Board {
     pub sources: Vec<Arc<SourceMeter>>,
     /// Where each sink's events go, for display.
     pub places: Vec<Vec<String>>,
-    pub started_at: SystemTime,
+    /// What of it is in the metrics.
+    pub counted: Counted,
 }
 
 impl Board {
     /// All metrics, up to date.
     pub fn metrics_text(&self) -> String {
-        refresh(&self.metrics, &self.plan.lanes, &self.plan.owed, self.plan.clock.monotonic());
+        self.refresh();
         self.metrics.text()
+    }
+
+    /// Brings the metrics up to date.
+    pub fn refresh(&self) {
+        let now = self.plan.clock.monotonic();
+        refresh(&self.metrics, &self.counted, &self.plan.lanes, &self.plan.owed, now);
     }
 
     fn since(&self, at: SystemTime) -> u64 {
@@ -113,8 +120,10 @@ impl StatusSource for Board {
         let sinks = self.plan.lanes.all().iter().enumerate().map(|(index, lane)| self.sink(index, lane));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: rfc3339(self.started_at),
-            uptime_seconds: self.since(self.started_at),
+            // The process's own affairs.
+            started_at: String::new(),
+            uptime_seconds: 0,
+            reload: None,
             config_sha256: self.config.sha256.clone(),
             memory: Memory { in_flight_bytes: budget.in_use_bytes(), budget_bytes: budget.total_bytes() },
             sources: sources.collect(),

@@ -75,7 +75,7 @@ fn write_page(out: &mut String, status: &Status) -> fmt::Result {
         status.warnings.iter().try_for_each(|warning| write!(out, "<li>{}</li>", Text(warning)))?;
         out.push_str("</ul>");
     }
-    out.push_str("<p class=\"soft\">The same as JSON: <a href=\"/status\">/status</a>. Numbers since the start.</p></body></html>\n");
+    out.push_str("<p class=\"soft\">The same as JSON: <a href=\"/status\">/status</a>. Numbers since the start or the last reload.</p></body></html>\n");
     Ok(())
 }
 
@@ -98,6 +98,15 @@ fn head(out: &mut String, status: &Status) -> fmt::Result {
         Size(status.memory.budget_bytes),
         Text(status.config_sha256.get(..12).unwrap_or(&status.config_sha256)),
     )?;
+    if let Some(reload) = &status.reload {
+        let (class, word) = match &reload.problem {
+            None => ("good", "all is well"),
+            Some(_) => ("bad", "the new one cannot be used, the one before it is in force:"),
+        };
+        let problem = Text(reload.problem.as_deref().unwrap_or_default());
+        let when = Ago(Some(reload.seconds_ago));
+        write!(out, "<p>Configuration read again {when}: <span class=\"{class}\">{word}</span> {problem}</p>")?;
+    }
     match &status.dead_letter {
         Some(place) => write!(out, "<p class=\"soft\">Dead letters: <code>{}</code>", Text(place))?,
         None => out.push_str("<p class=\"soft\">Dead letters: nowhere"),

@@ -17,6 +17,8 @@ pub struct Status {
     pub started_at: String,
     pub uptime_seconds: u64,
     pub config_sha256: String,
+    /// The last time that the configuration was to be read again.
+    pub reload: Option<Reload>,
     pub memory: Memory,
     pub sources: Vec<SourceStatus>,
     pub sinks: Vec<SinkStatus>,
@@ -25,6 +27,14 @@ pub struct Status {
     pub dead_letter_write_failures: u64,
     /// Warnings of the configuration.
     pub warnings: Vec<String>,
+}
+
+/// How a reload of the configuration went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reload {
+    pub seconds_ago: u64,
+    /// What was wrong; the configuration before it is in force then.
+    pub problem: Option<String>,
 }
 
 /// Memory that events take.

@@ -56,7 +56,10 @@ fn admin_at(clock: Arc<Hand>, status: Status, token: Option<&str>) -> Admin {
         status: Arc::new(Fixed(status)),
         metrics: Box::new(|| "trailship_build_info 1\n".to_owned()),
         heartbeat: Heartbeat::new(clock),
-        token: token.map(|token| Secret::new(token).unwrap()),
+        token: {
+            let token = token.map(|token| Secret::new(token).unwrap());
+            Box::new(move || token.clone())
+        },
     }
 }
 

@@ -53,6 +53,7 @@ impl Wires for Sockets {
 }
 
 /// Where the clients of AWS get their settings.
+#[derive(Clone)]
 pub enum AwsAccess {
     /// From the SDK's own chain.
     Chain,
@@ -88,6 +89,7 @@ impl AwsAccess {
 }
 
 /// What an agent stands on.
+#[derive(Clone)]
 pub struct AppPorts {
     pub compute: Arc<dyn Compute>,
     pub clock: Arc<dyn Clock>,

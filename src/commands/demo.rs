@@ -50,7 +50,7 @@ pub async fn demo(options: &Demo) -> Result<u8, Failure> {
     let metrics = Arc::new(Metrics::new(&["demo".to_owned()], &sinks));
     let listen = config.agent.listen;
     let ports = AppPorts { aws: AwsAccess::Credentials(demo_credentials()), ..AppPorts::system()? };
-    let app = App::build_on(ports, Choices::default(), config, Arc::clone(&metrics)).await?;
+    let app = Arc::new(App::build_on(ports, Choices::default(), config, Arc::clone(&metrics)).await?);
     introduce(&stage, listen, folder.path(), &sinks);
 
     let (ask, stop) = stop_at_signals();

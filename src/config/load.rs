@@ -17,6 +17,8 @@ const DEFAULT_FILE: &str = "trailship.toml";
 const FILE_VARIABLE: &str = "TRAILSHIP_CONFIG";
 /// The variable that holds the whole document.
 const DOCUMENT_VARIABLE: &str = "TRAILSHIP_CONFIG_TOML";
+/// Keys whose values name what is kept elsewhere; so do all that end in `_file`.
+const OUTSIDE_KEYS: [&str; 4] = ["file", "secrets_manager", "ssm", "profile"];
 /// Far more than any configuration needs; keeps a wrong path from filling the memory.
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 
@@ -100,6 +102,17 @@ impl Draft {
         Ok(Self { tree, problems })
     }
 
+    /// Whether another reading says the same, secrets included, and nothing that it names may have changed meanwhile:
+    /// no file, no secret that AWS keeps.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (mine, others) = (said(&self.tree), said(&other.tree));
+        let is_outside = |path: &Vec<String>| {
+            let key = path.last().map_or("", String::as_str);
+            OUTSIDE_KEYS.contains(&key) || key.ends_with("_file")
+        };
+        mine == others && !mine.iter().any(|(path, _)| is_outside(path))
+    }
+
     /// Checks it, with what AWS keeps as far as it was read; the rest is named in [`Config::unread`].
     ///
     /// # Errors
@@ -123,6 +136,13 @@ impl Draft {
     }
 }
 
+/// Every value with its path.
+fn said(tree: &tree::Node) -> Vec<(Vec<String>, String)> {
+    let mut all = Vec::new();
+    tree.visit(&mut Vec::new(), &mut |path, node| all.push((path.to_vec(), format!("{:?}", node.value))));
+    all
+}
+
 /// The document with overlays and variables in it, and what was wrong with those.
 pub(super) fn assemble(
     name: &str,
@@ -142,4 +162,27 @@ fn read_bounded(input: impl Read) -> io::Result<String> {
         return Err(io::Error::other("longer than 4 MiB, which no configuration is"));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn draft(text: &str) -> Draft {
+        let source = ConfigSource::Document { name: "d".to_owned(), text: text.to_owned() };
+        Draft::read(&source, &Machine::default()).unwrap()
+    }
+
+    #[test]
+    fn a_document_that_says_the_same_is_told_from_one_that_may_mean_something_else_by_now() {
+        let text = "[sinks.a]\ntype = \"loggly\"\ntoken = \"one\"\n";
+        let moved = format!("# a comment\n\n{text}");
+        assert!(draft(text).is_same(&draft(&moved)), "lines and comments say nothing");
+        assert!(!draft(text).is_same(&draft(&text.replace("one", "two"))), "a secret is a difference");
+        for outside in ["token = { file = \"t\" }", "tls = { ca_file = \"c\" }", "token = { ssm = \"t\" }"] {
+            let text = format!("[sinks.a]\n{outside}\n");
+            assert!(!draft(&text).is_same(&draft(&text)), "{outside}");
+        }
+    }
 }

@@ -125,14 +125,14 @@ pub struct Source {
 }
 
 /// The kinds of sources.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     Sqs(Sqs),
     Directory(Directory),
 }
 
 /// A queue of notifications.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sqs {
     pub queue_url: String,
     /// The queue's region, where the configuration or the URL says it.

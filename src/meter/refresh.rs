@@ -1,5 +1,7 @@
 //! Metrics that are counted elsewhere, brought up to date before they are read.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sinks::Outcome;
@@ -9,20 +11,35 @@ use crate::lanes::Lanes;
 use crate::telemetry::Metrics;
 use crate::worker::Owed;
 
+/// How much of what the lanes of one agent have counted is in the metrics. These outlive an agent that is reloaded.
+#[derive(Default)]
+pub struct Counted(Mutex<HashMap<(usize, &'static str), u64>>);
+
+impl Counted {
+    /// What has come since the last call, of a lane's total.
+    fn news(&self, lane: usize, what: &'static str, total: u64) -> u64 {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = counted.entry((lane, what)).or_default();
+        let news = total.saturating_sub(*known);
+        *known += news;
+        news
+    }
+}
+
 /// Brings the metrics up to date that are counted elsewhere; called before they are read.
-pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, now: Duration) {
+pub fn refresh(metrics: &Metrics, counted: &Counted, lanes: &Lanes, owed: &Owed, now: Duration) {
     metrics.gauge("in_flight_bytes", &[]).set_count(lanes.budget().in_use_bytes());
     metrics.gauge("memory_budget_bytes", &[]).set_count(lanes.budget().total_bytes());
     for (index, lane) in lanes.all().iter().enumerate() {
         let sink = lane.config().name.as_str();
         let stats = lane.stats();
         let in_flight = stats.in_flight();
-        let dropped = metrics.counter("sink_events_total", &[sink, "dropped"]).get();
         for outcome in Outcome::ALL {
-            metrics.counter("sink_events_total", &[sink, outcome.as_str()]).raise_to(stats.count(outcome));
+            let news = counted.news(index, outcome.as_str(), stats.count(outcome));
+            metrics.counter("sink_events_total", &[sink, outcome.as_str()]).add(news);
         }
-        // What was dropped was let go of, or never offered: it counts as offered here, so that the sum holds.
-        metrics.counter("sink_events_offered_total", &[sink]).raise_to(stats.offered() + dropped);
+        let offered = counted.news(index, "offered", stats.offered());
+        metrics.counter("sink_events_offered_total", &[sink]).add(offered);
         metrics.gauge("sink_events_in_flight", &[sink]).set_count(in_flight);
         let state = lane.health().state();
         for name in crate::telemetry::SINK_STATES {

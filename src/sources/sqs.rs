@@ -38,7 +38,7 @@ pub struct SqsSource {
     pub plan: Arc<Plan>,
     pub meter: Arc<SourceMeter>,
     pub leases: Arc<Leases>,
-    pub shipped: Shipped,
+    pub shipped: Arc<Shipped>,
     /// Log files that are read at once.
     pub slots: Arc<Semaphore>,
 }

@@ -99,7 +99,8 @@ impl Metrics {
         let _ = self.registry.register(Box::new(collector.clone()));
     }
 
-    fn bear(&self, sources: &[String], sinks: &[String]) {
+    /// Makes the series of sources and sinks, at 0 where they are new.
+    pub fn bear(&self, sources: &[String], sinks: &[String]) {
         for source in sources {
             for shape in NotificationShape::ALL {
                 for outcome in MESSAGE_OUTCOMES {
@@ -164,7 +165,35 @@ impl Metrics {
         self.gauge("in_flight_bytes", &[]);
         self.gauge("memory_budget_bytes", &[]);
         self.counter("dead_letter_write_failures_total", &[]);
+        self.gauge("config_reload_success", &[]).set(1);
         self.gauge("build_info", &[env!("CARGO_PKG_VERSION")]).set(1);
+    }
+
+    /// Takes away the gauges of sources and sinks that are no more: what they showed last would look like a state that
+    /// lasts. Counters stay as they are, so that what was counted last is still read.
+    pub fn retire(&self, sources: &[String], sinks: &[String]) {
+        for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Gauge) {
+            let (label, gone) = match metric.labels.first() {
+                Some(&"source") => ("source", sources),
+                Some(&"sink") => ("sink", sinks),
+                _ => continue,
+            };
+            let Some(vec) = self.gauges.get(metric.name) else { continue };
+            for labels in labels_in(vec, label, gone) {
+                let labels: Vec<&str> =
+                    metric.labels.iter().filter_map(|&name| labels.get(name).map(String::as_str)).collect();
+                // It was there a moment ago.
+                let _ = vec.remove_label_values(&labels);
+            }
+        }
+    }
+
+    /// Names the configuration in force, and no other.
+    pub fn configuration(&self, sha256: &str) {
+        if let Some(vec) = self.gauges.get("config_info") {
+            vec.reset();
+        }
+        self.gauge("config_info", &[sha256]).set(1);
     }
 
     /// The series of a sink.
@@ -220,6 +249,17 @@ impl Metrics {
     }
 }
 
+/// The labels, by name, of every series whose `label` is one of `names`.
+fn labels_in(vec: &IntGaugeVec, label: &str, names: &[String]) -> Vec<BTreeMap<String, String>> {
+    let families = vec.collect();
+    let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+    let labels = series.map(|series| {
+        let pairs = series.get_label().iter();
+        pairs.map(|pair| (pair.name().to_owned(), pair.value().to_owned())).collect::<BTreeMap<_, _>>()
+    });
+    labels.filter(|labels| labels.get(label).is_some_and(|value| names.contains(value))).collect()
+}
+
 /// A counter. A name that is not in the table, which tests rule out, counts for nobody.
 #[derive(Clone, Debug)]
 pub struct Count(Option<IntCounter>);
@@ -235,11 +275,6 @@ impl Count {
         if let Some(counter) = &self.0 {
             counter.inc_by(count);
         }
-    }
-
-    /// Brings it up to `total`, counted elsewhere; it never goes down.
-    pub fn raise_to(&self, total: u64) {
-        self.add(total.saturating_sub(self.get()));
     }
 
     /// Its value.
@@ -340,12 +375,28 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_is_counted_elsewhere_never_goes_down() {
-        let counter = metrics().counter("dead_letter_write_failures_total", &[]);
-        counter.raise_to(5);
-        counter.raise_to(3);
-        assert_eq!(counter.get(), 5);
+    fn a_sink_that_is_gone_keeps_its_counters_and_shows_no_state() {
+        let metrics = Metrics::new(&["trail".to_owned()], &["search".to_owned(), "old".to_owned()]);
+        metrics.counter("sink_events_total", &["old", "delivered"]).add(5);
+        metrics.gauge("sink_state", &["old", "denied"]).set(1);
+        metrics.retire(&[], &["old".to_owned()]);
+        let text = metrics.text();
+        assert!(text.contains("trailship_sink_events_total{outcome=\"delivered\",sink=\"old\"} 5"), "{text}");
+        assert!(!text.contains("trailship_sink_state{sink=\"old\""), "{text}");
+        assert!(!text.contains("trailship_sink_owed_log_files{sink=\"old\""), "{text}");
+        assert!(text.contains("trailship_sink_state{sink=\"search\",state=\"ok\"} 1"), "{text}");
+        assert!(text.contains("trailship_leases{source=\"trail\""), "{text}");
     }
+
+    #[test]
+    fn only_the_configuration_in_force_is_named() {
+        let metrics = metrics();
+        metrics.configuration("a1");
+        metrics.configuration("b2");
+        let text = metrics.text();
+        assert!(text.contains("trailship_config_info{sha256=\"b2\"} 1") && !text.contains("a1"), "{text}");
+    }
+
     #[test]
     fn the_page_of_metrics_names_each_with_its_type_and_labels() {
         let page = include_str!("../../docs/metrics.md");

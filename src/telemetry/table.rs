@@ -155,6 +155,12 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Dead letters that could not be stored; their events stay owed.",
     ),
+    metric(
+        "config_reload_success",
+        Gauge,
+        &[],
+        "1 unless the last reload failed; the configuration before it is in force then.",
+    ),
     metric("config_info", Gauge, &["sha256"], "1 for the configuration in force."),
     metric("build_info", Gauge, &["version"], "1 for the running version."),
 ];

@@ -151,7 +151,7 @@ impl Bed {
             plan,
             meter,
             leases,
-            shipped: Shipped::default(),
+            shipped: Arc::default(),
             slots: Arc::new(Semaphore::new(config.fetch_concurrency)),
             config,
         });
