@@ -1,5 +1,6 @@
 //! The agent: puts the parts of a checked configuration together and runs them.
 
+mod ledger;
 mod make;
 mod ports;
 
@@ -17,6 +18,7 @@ use crate::aws::Aws;
 use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::dead_letters::DeadLetterStores;
 use crate::lanes::Lanes;
+use crate::ledger::Deliveries;
 use crate::meter::{LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
@@ -27,8 +29,10 @@ use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
+use ledger::open_ledger;
 use make::lane_config;
 
+pub use ledger::client as ledger_client;
 pub use make::{MadeSink, Makers, transport};
 pub use ports::{AppPorts, AwsAccess, Sockets, Wires};
 
@@ -114,6 +118,10 @@ impl App {
             lanes.push(Arc::new(made.start(lane_config(sink, part), &compute, lane_ports)));
             endpoints.push(shown);
         }
+        let deliveries = Deliveries {
+            ledger: open_ledger(&config, &identities, (&clock, &random), &metrics)?,
+            marks: config.sinks.iter().map(|sink| sink.mark.clone()).collect(),
+        };
         let plan = Plan {
             settings: read_settings(&config),
             lanes: Arc::new(Lanes::new(lanes, budget, Arc::clone(&clock))),
@@ -123,6 +131,7 @@ impl App {
             dead_letters,
             required: config.sinks.iter().map(|sink| sink.required).collect(),
             owed: Owed::new(config.sinks.len()),
+            deliveries,
         };
         Ok(Self {
             config: Arc::new(config),
@@ -435,6 +444,7 @@ fn identities_used<'a>(config: &'a Config, others: &'a [String]) -> Vec<&'a str>
     }
     used.extend(config.sinks.iter().filter_map(|sink| sink.identity.as_deref()));
     used.extend(config.dead_letters().into_iter().filter_map(DeadLetter::identity));
+    used.extend(config.ledger.table.as_ref().map(|table| table.aws.as_str()));
     used.extend(config.secrets().map(|secret| secret.aws.as_str()));
     used
 }

@@ -17,12 +17,14 @@ pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, now: Duration) {
         let sink = lane.config().name.as_str();
         let stats = lane.stats();
         let in_flight = stats.in_flight();
-        let dropped = metrics.counter("sink_events_total", &[sink, "dropped"]).get();
+        let of = |outcome| metrics.counter("sink_events_total", &[sink, outcome]).get();
+        let unsent = of("dropped") + of("already_delivered");
         for outcome in Outcome::ALL {
             metrics.counter("sink_events_total", &[sink, outcome.as_str()]).raise_to(stats.count(outcome));
         }
-        // What was dropped was let go of, or never offered: it counts as offered here, so that the sum holds.
-        metrics.counter("sink_events_offered_total", &[sink]).raise_to(stats.offered() + dropped);
+        // What was dropped was let go of, or never offered, as is what the sink has already: they count as offered
+        // here, so that the sum holds.
+        metrics.counter("sink_events_offered_total", &[sink]).raise_to(stats.offered() + unsent);
         metrics.gauge("sink_events_in_flight", &[sink]).set_count(in_flight);
         let state = lane.health().state();
         for name in crate::telemetry::SINK_STATES {

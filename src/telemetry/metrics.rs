@@ -12,7 +12,7 @@ use prometheus::{
 use sinks::{Outcome, ReasonCode};
 
 use super::table::{
-    Kind, LEASE_STATES, LOG_FILE_OUTCOMES, MESSAGE_OUTCOMES, METRICS, Metric, ORIGINS, SINK_STATES,
+    Kind, LEASE_STATES, LEDGER_OPERATIONS, LOG_FILE_OUTCOMES, MESSAGE_OUTCOMES, METRICS, Metric, ORIGINS, SINK_STATES,
 };
 
 /// The registry, with typed handles.
@@ -134,7 +134,7 @@ impl Metrics {
             drop(self.source(source));
         }
         for sink in sinks {
-            for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain(["dropped"]) {
+            for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain(["already_delivered", "dropped"]) {
                 self.counter("sink_events_total", &[sink, outcome]);
             }
             self.counter("sink_events_offered_total", &[sink]);
@@ -164,6 +164,9 @@ impl Metrics {
         self.gauge("in_flight_bytes", &[]);
         self.gauge("memory_budget_bytes", &[]);
         self.counter("dead_letter_write_failures_total", &[]);
+        for operation in LEDGER_OPERATIONS {
+            self.counter("ledger_failures_total", &[operation]);
+        }
         self.gauge("build_info", &[env!("CARGO_PKG_VERSION")]).set(1);
     }
 
