@@ -1,5 +1,6 @@
 //! The agent: puts the parts of a checked configuration together and runs them.
 
+mod ledger;
 mod make;
 mod pages;
 mod ports;
@@ -20,6 +21,7 @@ use crate::aws::Aws;
 use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::dead_letters::DeadLetterStores;
 use crate::lanes::Lanes;
+use crate::ledger::Deliveries;
 use crate::meter::{Counted, LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
@@ -30,8 +32,10 @@ use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
+use ledger::open_ledger;
 use make::lane_config;
 
+pub use ledger::client as ledger_client;
 pub use make::{MadeSink, Makers, transport};
 pub use ports::{AppPorts, AwsAccess, Sockets, Wires};
 pub use supervise::{Reloaded, Successors, supervise};
@@ -122,6 +126,10 @@ impl App {
             lanes.push(Arc::new(made.start(lane_config(sink, part), &compute, lane_ports)));
             endpoints.push(shown);
         }
+        let deliveries = Deliveries {
+            ledger: open_ledger(&config, &identities, (&clock, &random), &metrics)?,
+            marks: config.sinks.iter().map(|sink| sink.mark.clone()).collect(),
+        };
         let plan = Plan {
             settings: read_settings(&config),
             lanes: Arc::new(Lanes::new(lanes, budget, Arc::clone(&clock))),
@@ -131,6 +139,7 @@ impl App {
             dead_letters,
             required: config.sinks.iter().map(|sink| sink.required).collect(),
             owed: Owed::new(config.sinks.len()),
+            deliveries,
         };
         Ok(Self {
             shipped: config.sources.iter().map(|source| (source.name.clone(), Arc::default())).collect(),
@@ -414,6 +423,7 @@ fn identities_used<'a>(config: &'a Config, others: &'a [String]) -> Vec<&'a str>
     }
     used.extend(config.sinks.iter().filter_map(|sink| sink.identity.as_deref()));
     used.extend(config.dead_letters().into_iter().filter_map(DeadLetter::identity));
+    used.extend(config.ledger.table.as_ref().map(|table| table.aws.as_str()));
     used.extend(config.secrets().map(|secret| secret.aws.as_str()));
     used
 }

@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod dead_letters;
 mod lanes;
+mod ledger;
 mod meter;
 mod objects;
 mod ports;

@@ -1,6 +1,7 @@
 //! Turns what lanes, log files, leases and messages report into metrics and log lines.
 
 mod lane;
+mod ledger;
 mod refresh;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::worker::fetch::FetchError;
 use crate::worker::{JobEnd, JobObserver, PassError, PassObserver, Remains};
 
 pub use lane::LaneMeter;
+pub use ledger::LedgerMeter;
 pub use refresh::{Counted, refresh};
 
 /// A failure that lasts is logged at once and then this often.
@@ -299,6 +301,7 @@ impl SourceMeter {
             JobEnd::Done { content: ContentKind::NoRecords(_), .. } => "no_records",
             JobEnd::Done { events: 0, .. } => "empty",
             JobEnd::Done { .. } => "done",
+            JobEnd::AlreadyDelivered => "already_delivered",
             JobEnd::DeadLettered => "dead_lettered",
             JobEnd::Kept(_) => "kept",
         };
@@ -314,6 +317,12 @@ impl SourceMeter {
             JobEnd::Done { events, .. } => {
                 tracing::debug!(code = "log_file_done", source = self.source, log_file = name, events);
             }
+            JobEnd::AlreadyDelivered => tracing::debug!(
+                code = "log_file_already_delivered",
+                source = self.source,
+                log_file = name,
+                "every sink has the log file; it was announced again"
+            ),
             JobEnd::DeadLettered => {}
             JobEnd::Kept(why) => tracing::warn!(
                 code = "log_file_kept",
@@ -399,6 +408,14 @@ impl JobObserver for SourceMeter {
             self.metrics.counter("sink_events_offered_total", &[sink]).add(events);
             self.metrics.counter("sink_events_total", &[sink, "dropped"]).add(events);
         }
+    }
+
+    fn already_delivered(&self, name: &str, lane: usize, events: u64) {
+        let Some(sink) = self.sinks.get(lane) else { return };
+        // Never offered: it counts as offered here, so that the sum holds.
+        self.metrics.counter("sink_events_offered_total", &[sink]).add(events);
+        self.metrics.counter("sink_events_total", &[sink, "already_delivered"]).add(events);
+        tracing::debug!(code = "already_delivered", source = self.source, log_file = name, sink, events);
     }
 
     fn again(&self, name: &str, lane: usize, owed: u64) {

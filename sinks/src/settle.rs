@@ -56,13 +56,15 @@ struct ShareLedger {
     settled: RangeSet,
     /// Events handed to the lane and without an outcome yet.
     open: u64,
+    /// Events to which the lane gave a final outcome.
+    outcomes: u64,
     /// How many events the log file has; known once a reader has seen its good end.
     total: Option<u64>,
 }
 
 impl ShareLedger {
     fn account(&self) -> Account {
-        Account { settled: self.settled.clone(), total: self.total, open: self.open }
+        Account { settled: self.settled.clone(), total: self.total, open: self.open, outcomes: self.outcomes }
     }
 }
 
@@ -75,6 +77,8 @@ pub struct Account {
     pub total: Option<u64>,
     /// Events that the lane holds.
     pub open: u64,
+    /// Events to which the lane gave a final outcome.
+    pub outcomes: u64,
 }
 
 impl Account {
@@ -176,6 +180,7 @@ impl Share {
         let mut ledger = self.lock();
         ledger.open = ledger.open.saturating_sub(events.end - events.start);
         if settled {
+            ledger.outcomes += events.end - events.start;
             ledger.settled.insert(events);
         }
         let idle = ledger.open == 0;

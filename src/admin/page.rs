@@ -105,7 +105,10 @@ fn head(out: &mut String, status: &Status) -> fmt::Result {
         };
         let problem = Text(reload.problem.as_deref().unwrap_or_default());
         let when = Ago(Some(reload.seconds_ago));
-        write!(out, "<p>Configuration read again {when}: <span class=\"{class}\">{word}</span> {problem}</p>")?;
+        write!(
+            out,
+            "<p>Configuration read again {when}: <span class=\"{class}\">{word}</span> {problem}</p>"
+        )?;
     }
     match &status.dead_letter {
         Some(place) => write!(out, "<p class=\"soft\">Dead letters: <code>{}</code>", Text(place))?,

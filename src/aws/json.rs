@@ -24,6 +24,7 @@ const RETRY: RetryConfig = RetryConfig {
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JsonService {
+    DynamoDb,
     SecretsManager,
     Ssm,
 }
@@ -32,6 +33,7 @@ impl JsonService {
     /// Its name in host names and signatures.
     pub fn name(self) -> &'static str {
         match self {
+            Self::DynamoDb => "dynamodb",
             Self::SecretsManager => "secretsmanager",
             Self::Ssm => "ssm",
         }
@@ -40,14 +42,24 @@ impl JsonService {
     /// What stands before an operation's name in `X-Amz-Target`.
     fn target(self) -> &'static str {
         match self {
+            Self::DynamoDb => "DynamoDB_20120810",
             Self::SecretsManager => "secretsmanager",
             Self::Ssm => "AmazonSSM",
+        }
+    }
+
+    /// The version of the protocol that it speaks.
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::DynamoDb => "application/x-amz-json-1.0",
+            Self::SecretsManager | Self::Ssm => "application/x-amz-json-1.1",
         }
     }
 
     /// What the SDKs call it in `AWS_ENDPOINT_URL_…`.
     fn variable(self) -> &'static str {
         match self {
+            Self::DynamoDb => "AWS_ENDPOINT_URL_DYNAMODB",
             Self::SecretsManager => "AWS_ENDPOINT_URL_SECRETS_MANAGER",
             Self::Ssm => "AWS_ENDPOINT_URL_SSM",
         }
@@ -87,7 +99,7 @@ impl JsonClient {
     ) -> Result<Self, String> {
         let region = region.map(str::to_owned).or_else(|| aws.region());
         let region =
-            region.ok_or("no region is known: set `region` of [aws], or name the secret by its ARN")?;
+            region.ok_or("no region is known: set `region` of [aws], or name what is meant by its ARN")?;
         let settings = TransportSettings {
             timeout: Duration::from_secs(15),
             proxy: aws.identity().proxy.clone(),
@@ -137,10 +149,7 @@ impl JsonClient {
         let mut head = Head {
             method: "POST",
             url: self.url.clone(),
-            headers: vec![
-                ("content-type", "application/x-amz-json-1.1".to_owned()),
-                ("x-amz-target", target),
-            ],
+            headers: vec![("content-type", self.service.content_type().to_owned()), ("x-amz-target", target)],
         };
         let failed = |why: sinks::Reason| no_answer(why.text);
         self.signer.authorize(&mut head, &body).await.map_err(failed)?;
@@ -153,7 +162,14 @@ fn no_answer(message: String) -> CallError {
 }
 
 fn is_throttled(code: &str) -> bool {
-    ["ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"].contains(&code)
+    [
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    ]
+    .contains(&code)
 }
 
 /// What an answer says that is not a success. The code may have a namespace before it and an address behind it.
@@ -171,6 +187,7 @@ fn error_of(answer: &Answer) -> CallError {
 fn endpoint(aws: &Aws, service: JsonService, region: &str) -> String {
     let identity = aws.identity();
     let configured = match service {
+        JsonService::DynamoDb => &identity.endpoints.dynamodb,
         JsonService::SecretsManager => &identity.endpoints.secrets_manager,
         JsonService::Ssm => &identity.endpoints.ssm,
     };
@@ -180,7 +197,8 @@ fn endpoint(aws: &Aws, service: JsonService, region: &str) -> String {
     chosen.unwrap_or_else(|| own_endpoint(service, region, identity.use_fips, identity.use_dualstack))
 }
 
-/// <https://docs.aws.amazon.com/general/latest/gr/asm.html>, <https://docs.aws.amazon.com/general/latest/gr/ssm.html>
+/// <https://docs.aws.amazon.com/general/latest/gr/asm.html>, <https://docs.aws.amazon.com/general/latest/gr/ssm.html>,
+/// <https://docs.aws.amazon.com/general/latest/gr/ddb.html>
 fn own_endpoint(service: JsonService, region: &str, fips: bool, dualstack: bool) -> String {
     let china = region.starts_with("cn-");
     let domain = match (china, dualstack) {
@@ -216,6 +234,8 @@ mod tests {
             ),
             (JsonService::Ssm, "eu-west-1", false, true, "ssm.eu-west-1.api.aws"),
             (JsonService::Ssm, "cn-north-1", false, false, "ssm.cn-north-1.amazonaws.com.cn"),
+            (JsonService::DynamoDb, "eu-west-1", false, false, "dynamodb.eu-west-1.amazonaws.com"),
+            (JsonService::DynamoDb, "us-east-1", true, false, "dynamodb-fips.us-east-1.amazonaws.com"),
         ] {
             assert_eq!(own_endpoint(service, region, fips, dualstack), format!("https://{expected}/"));
         }

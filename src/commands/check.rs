@@ -1,6 +1,7 @@
 //! `trailship check`: says what is wrong; the configuration first, then queues, buckets and every sink, live.
 
 mod dead_letters;
+mod ledger;
 mod test_event;
 
 use std::sync::Arc;
@@ -95,6 +96,9 @@ async fn check_live(config: &Config, options: &Check, findings: &mut Findings) {
             }
         }
         Err(error) => findings.add("sinks", &Finding::failed(format!("no worker threads: {error}"))),
+    }
+    if let Some(table) = &config.ledger.table {
+        ledger::check(table, &identities, findings).await;
     }
     for place in config.dead_letters() {
         let about = match &config.dead_letter {

@@ -95,6 +95,8 @@ impl Tally {
                 self.done += 1;
                 self.events += events;
             }
+            // Files are not looked up: whoever names one wants it shipped.
+            JobEnd::AlreadyDelivered => self.done += 1,
             JobEnd::DeadLettered => self.dead_lettered.push(name),
             JobEnd::Kept(why) => self.kept.push((name, why)),
         }

@@ -3,6 +3,7 @@
 mod agent;
 mod aws;
 mod dead_letter;
+mod ledger;
 mod shared_state;
 mod sinks;
 mod sources;
@@ -24,7 +25,7 @@ use super::tree::{Node, Value, is_secret_key};
 use super::url;
 
 /// The tables of a document.
-const SECTIONS: [&str; 5] = ["agent", "aws", "dead_letter", "sinks", "sources"];
+const SECTIONS: [&str; 6] = ["agent", "aws", "dead_letter", "ledger", "sinks", "sources"];
 const LABELS_MAX: usize = 32;
 const LABEL_BYTES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 63;
@@ -80,14 +81,27 @@ impl<'a> Checker<'a> {
             let gathering = sinks.iter().filter(|sink| ::sinks::destinations::gathers(&sink.type_name));
             self.memory(agent, sinks.len(), gathering.count());
         }
-        self.identities(&sources, &sinks, dead_letter.as_ref(), &aws);
+        let ledger = self.ledger();
+        self.identities(&sources, &sinks, (dead_letter.as_ref(), ledger.as_ref()), &aws);
         let unread = self.unread();
         self.shared_state(&sources, &sinks, dead_letter.as_ref());
         self.literal_secrets();
         let effective = self.print();
         let sha256 = Sha256::digest(&effective).iter().map(|byte| format!("{byte:02x}")).collect();
         let warnings = self.warnings.take();
-        Some(Config { agent: agent?, aws, sources, sinks, dead_letter, unread, warnings, effective, sha256 })
+        let ledger = ledger?;
+        Some(Config {
+            agent: agent?,
+            aws,
+            sources,
+            sinks,
+            dead_letter,
+            ledger,
+            unread,
+            warnings,
+            effective,
+            sha256,
+        })
     }
 
     /// The secrets that are still to be read from AWS.

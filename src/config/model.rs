@@ -33,6 +33,7 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// There is one if a source reads a queue.
     pub dead_letter: Option<DeadLetter>,
+    pub ledger: Ledger,
     /// Secrets that AWS keeps and that were not read yet, with their keys. While there are any, the sinks that need
     /// them cannot be built.
     pub unread: Vec<(String, RemoteSecret)>,
@@ -100,6 +101,7 @@ pub struct Endpoints {
     pub s3: Option<String>,
     pub sqs: Option<String>,
     pub sts: Option<String>,
+    pub dynamodb: Option<String>,
     pub secrets_manager: Option<String>,
     pub ssm: Option<String>,
 }
@@ -110,6 +112,28 @@ pub struct AssumeRole {
     pub arn: String,
     pub external_id: Option<Secret>,
     pub session_name: String,
+}
+
+/// What is remembered of deliveries, so that what is announced again is not sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// Log files that are remembered in memory.
+    pub log_files_max: usize,
+    /// For several agents.
+    pub table: Option<LedgerTable>,
+}
+
+/// A table of DynamoDB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerTable {
+    /// Its name or its ARN.
+    pub name: String,
+    /// `None`: the identity's.
+    pub region: Option<String>,
+    /// A name in [`Config::aws`].
+    pub aws: String,
+    /// How long a log file is remembered.
+    pub ttl: Duration,
 }
 
 /// Where log files come from.
@@ -273,6 +297,8 @@ pub struct SinkConfig {
     pub identity: Option<String>,
     /// Where its refused events are kept, if not where those of the others are.
     pub dead_letter: Option<DeadLetter>,
+    /// Its name, and a hash of the settings that say where its events go: what a ledger calls it.
+    pub mark: String,
     /// Where its secrets are kept that may change without the configuration.
     pub secrets: Vec<SecretSource>,
     pub kind: SinkKind,

@@ -134,6 +134,7 @@ pub(super) struct RawEndpoints {
     pub(super) s3: Option<String>,
     pub(super) sqs: Option<String>,
     pub(super) sts: Option<String>,
+    pub(super) dynamodb: Option<String>,
     pub(super) secrets_manager: Option<String>,
     pub(super) ssm: Option<String>,
 }
@@ -433,6 +434,17 @@ pub(super) struct RawSqsDeadLetter {
     pub(super) region: Option<String>,
     #[serde(default = "default_identity")]
     pub(super) aws: String,
+}
+
+/// What sinks have already. One struct for all types, since most keys have a default.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLedger {
+    pub(super) max_log_files: Option<u32>,
+    pub(super) table: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) aws: Option<String>,
+    pub(super) ttl: Option<Span>,
 }
 
 fn without_userinfo<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {

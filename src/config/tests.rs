@@ -534,6 +534,11 @@ fn the_example_names_every_key_that_exists_and_no_other() {
         "sinks.http.bearer_token: keep it, or",
         "sinks.loggly.tokens: give token or tokens",
         "sinks.sumo.urls: give url or urls",
+        // For another type.
+        "ledger.aws: has no meaning for type = \"memory\"",
+        "ledger.region: has no meaning for type = \"memory\"",
+        "ledger.table: has no meaning for type = \"memory\"",
+        "ledger.ttl: has no meaning for type = \"memory\"",
         // All sinks at once.
         "agent.memory_budget: 64MiB are too little",
     ];
@@ -547,7 +552,7 @@ fn the_example_names_every_key_that_exists_and_no_other() {
         assert!(missing.is_empty(), "config.example.toml lacks {missing:?} of {group:?}");
     }
     let mut expected: BTreeSet<String> = sinks::destinations::TYPES.iter().map(|t| (*t).to_owned()).collect();
-    expected.extend(["file", "console", "sqs", "directory", "s3"].map(str::to_owned));
+    expected.extend(["file", "console", "sqs", "directory", "s3", "memory"].map(str::to_owned));
     assert_eq!(types, expected);
 }
 

@@ -12,7 +12,8 @@ use prometheus::{
 use sinks::{Outcome, ReasonCode};
 
 use super::table::{
-    Kind, LEASE_STATES, LOG_FILE_OUTCOMES, MESSAGE_OUTCOMES, METRICS, Metric, ORIGINS, SINK_STATES,
+    Kind, LEASE_STATES, LEDGER_OPERATIONS, LOG_FILE_OUTCOMES, MESSAGE_OUTCOMES, METRICS, Metric, ORIGINS,
+    SINK_STATES,
 };
 
 /// The registry, with typed handles.
@@ -135,7 +136,9 @@ impl Metrics {
             drop(self.source(source));
         }
         for sink in sinks {
-            for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain(["dropped"]) {
+            for outcome in
+                Outcome::ALL.map(Outcome::as_str).into_iter().chain(["already_delivered", "dropped"])
+            {
                 self.counter("sink_events_total", &[sink, outcome]);
             }
             self.counter("sink_events_offered_total", &[sink]);
@@ -166,6 +169,9 @@ impl Metrics {
         self.gauge("memory_budget_bytes", &[]);
         self.counter("dead_letter_write_failures_total", &[]);
         self.gauge("config_reload_success", &[]).set(1);
+        for operation in LEDGER_OPERATIONS {
+            self.counter("ledger_failures_total", &[operation]);
+        }
         self.gauge("build_info", &[env!("CARGO_PKG_VERSION")]).set(1);
     }
 

@@ -161,6 +161,12 @@ pub const METRICS: &[Metric] = &[
         &[],
         "1 unless the last reload failed; the configuration before it is in force then.",
     ),
+    metric(
+        "ledger_failures_total",
+        Counter,
+        &["operation"],
+        "Log files that could not be looked up in the delivery ledger or noted in it.",
+    ),
     metric("config_info", Gauge, &["sha256"], "1 for the configuration in force."),
     metric("build_info", Gauge, &["version"], "1 for the running version."),
 ];
@@ -169,14 +175,17 @@ pub const METRICS: &[Metric] = &[
 pub const MESSAGE_OUTCOMES: [&str; 5] = ["done", "nothing", "unknown", "refused", "kept"];
 
 /// Outcomes of a log file; the label `outcome` of `log_files_total`.
-pub const LOG_FILE_OUTCOMES: [&str; 7] =
-    ["done", "empty", "no_records", "ignored", "refused", "dead_lettered", "kept"];
+pub const LOG_FILE_OUTCOMES: [&str; 8] =
+    ["done", "empty", "no_records", "already_delivered", "ignored", "refused", "dead_lettered", "kept"];
 
 /// States of a sink; the label `state` of `sink_state`.
 pub const SINK_STATES: [&str; 4] = ["ok", "congested", "unavailable", "denied"];
 
 /// States of a held message; the label `state` of `leases`.
 pub const LEASE_STATES: [&str; 2] = ["open", "closing"];
+
+/// What is asked of the delivery ledger; the label `operation` of `ledger_failures_total`.
+pub const LEDGER_OPERATIONS: [&str; 2] = ["look", "note"];
 
 /// Where events come from; the label `origin` of `event_age_seconds` and `processing_lag_seconds`.
 pub const ORIGINS: [&str; 3] = ["live", "handoff", "backfill"];

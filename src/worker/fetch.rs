@@ -66,6 +66,16 @@ pub trait Fetch: Send + Sync {
     /// By what the caller does about it.
     async fn open(&self, from: u64, pinned: &Version) -> Result<Opened, FetchError>;
 
+    /// The readings of its key, where it lies in a bucket: in the order in which they are tried.
+    fn keys(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The version that is there now, asked for without its bytes; `None` where that cannot be told.
+    async fn current(&self) -> Option<Version> {
+        None
+    }
+
     /// All of it, where it is kept nowhere else.
     fn document(&self) -> Option<&Bytes> {
         None
@@ -97,6 +107,23 @@ impl Fetch for S3Object {
             (result, _) => result,
         }
     }
+
+    fn keys(&self) -> Vec<&str> {
+        std::iter::once(&self.key).chain(&self.key_alternative).map(String::as_str).collect()
+    }
+
+    async fn current(&self) -> Option<Version> {
+        for key in self.keys() {
+            let request = self.client.head_object().bucket(&self.bucket).key(key);
+            let asked = request.set_expected_bucket_owner(self.expected_owner.clone()).send().await;
+            match asked {
+                Ok(answer) => return Some(version_of(answer.version_id(), answer.e_tag(), key)),
+                Err(error) if error.raw_response().map(|answer| answer.status().as_u16()) == Some(404) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
 }
 
 impl S3Object {
@@ -120,11 +147,7 @@ impl S3Object {
             }
             Err(error) => return Err(judge(&name, &error)),
         };
-        let version = Version {
-            version_id: answer.version_id().filter(|id| *id != "null").map(str::to_owned),
-            etag: answer.e_tag().map(|etag| etag.trim_matches('"').to_owned()),
-            key: Some(key.to_owned()),
-        };
+        let version = version_of(answer.version_id(), answer.e_tag(), key);
         let mut len = answer.content_length().and_then(|len| u64::try_from(len).ok());
         let starts_at = answer.content_range().map_or(0, |range| range_start(range).unwrap_or(u64::MAX));
         if starts_at > from {
@@ -134,6 +157,15 @@ impl S3Object {
         let skip = from - starts_at;
         len = len.map(|len| len.saturating_sub(skip));
         Ok(Opened { stream: Box::new(S3Stream { body: answer.body, name, skip }), version, len })
+    }
+}
+
+/// What an answer says of an object.
+fn version_of(version_id: Option<&str>, etag: Option<&str>, key: &str) -> Version {
+    Version {
+        version_id: version_id.filter(|id| *id != "null").map(str::to_owned),
+        etag: etag.map(|etag| etag.trim_matches('"').to_owned()),
+        key: Some(key.to_owned()),
     }
 }
 

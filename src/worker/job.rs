@@ -1,5 +1,7 @@
 //! The life of one log file: read it, wait for its shares, read it again for what is still owed.
 
+mod delivered;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -128,7 +130,10 @@ impl LogFileJob {
 
     /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that.
     pub async fn run(self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
-        let all: Vec<&Claim> = self.claims.iter().collect();
+        let all = self.leave_out_delivered().await;
+        if all.is_empty() {
+            return JobEnd::AlreadyDelivered;
+        }
         let read = self.read(&all, false).await;
         drop(slot);
         if let Read::Kept(why) = read {
@@ -136,11 +141,10 @@ impl LogFileJob {
         }
         let is_required = |claim: &&Claim| self.plan.required.get(claim.lane).copied().unwrap_or(true);
         let (required, optional): (Vec<&Claim>, Vec<&Claim>) = self.claims.iter().partition(is_required);
-        let closing = required.into_iter().map(|claim| self.close(claim));
-        if let Some(why) = join_all(closing).await.into_iter().find_map(Result::err) {
+        if let Some(why) = self.close_all(&required).await.into_iter().find_map(Result::err) {
             return JobEnd::Kept(why);
         }
-        let end = self.ending().take();
+        let end = self.ending().clone();
         let Some(end) = end else { return JobEnd::Kept("no sink takes it".to_owned()) };
         optional.into_iter().for_each(|claim| self.let_go(claim));
         end
@@ -181,6 +185,7 @@ impl LogFileJob {
     fn let_go(&self, claim: &Claim) {
         let Some(lane) = self.plan.lanes.all().get(claim.lane).cloned() else { return };
         let (share, number, observer) = (claim.share.clone(), claim.lane, Arc::clone(&self.observer));
+        let receipt = self.receipt(&[claim]);
         tokio::spawn(async move {
             let account = idle_or_shut(&share, &lane).await;
             let dropped = owed_events(&account).saturating_sub(account.open);
@@ -188,6 +193,9 @@ impl LogFileJob {
             // A shut lane may hold some to probe with.
             let rest = owed_events(&share.idle().await);
             observer.dropped(number, rest.saturating_sub(dropped));
+            if let Some(receipt) = receipt {
+                receipt.keep().await;
+            }
         });
     }
 

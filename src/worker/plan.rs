@@ -9,6 +9,7 @@ use sinks::{DeadLetterStore, Reason};
 use super::owed::Owed;
 use super::pass::{PassError, PassObserver, ReadSettings};
 use crate::lanes::Lanes;
+use crate::ledger::Deliveries;
 
 /// How a log file ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum JobEnd {
         /// What was in it.
         content: ContentKind,
     },
+    /// Every sink has it, as the ledger knows: it was not read.
+    AlreadyDelivered,
     /// It could not be read to its end; the rest is in the dead letters, durably.
     DeadLettered,
     /// It is not done, and its notification has to stay.
@@ -44,6 +47,8 @@ pub struct Plan {
     pub required: Vec<bool>,
     /// What is owed at the moment.
     pub owed: Owed,
+    /// What has been delivered.
+    pub deliveries: Deliveries,
 }
 
 /// What is left of a log file that was given up.
@@ -65,6 +70,8 @@ pub trait JobObserver: PassObserver {
     fn dead_letter_failed(&self, error: &std::io::Error);
     /// A sink that is not required did not get these events.
     fn dropped(&self, lane: usize, events: u64);
+    /// A sink has these events already, as the ledger knows: it is left out.
+    fn already_delivered(&self, name: &str, lane: usize, events: u64);
     /// The log file is read again for this sink.
     fn again(&self, name: &str, lane: usize, owed: u64);
 }

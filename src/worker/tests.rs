@@ -19,6 +19,7 @@ use testkit::ports::{InlineCompute, MemoryDeadLetters, SeededRandom, SimulatedCl
 use super::fetch::{Fetch, FetchError, Inline, Opened, Stream, Version};
 use super::{JobEnd, JobObserver, LogFileJob, Owed, PassError, PassObserver, Plan, ReadSettings, Remains};
 use crate::lanes::Lanes;
+use crate::ledger::Deliveries;
 
 /// A destination that keeps what it is given, while it is open.
 #[derive(Default)]
@@ -134,6 +135,7 @@ impl JobObserver for Seen {
     fn dropped(&self, _lane: usize, events: u64) {
         self.dropped.fetch_add(u32::try_from(events).unwrap(), Ordering::Relaxed);
     }
+    fn already_delivered(&self, _name: &str, _lane: usize, _events: u64) {}
     fn again(&self, _name: &str, _lane: usize, _owed: u64) {}
 }
 
@@ -193,6 +195,7 @@ impl Bench {
             dead_letters: letters.clone(),
             required: required.to_vec(),
             owed: Owed::new(2),
+            deliveries: Deliveries::unknown(),
         };
         let replacement = Generator::new(9).log_file(200).gz.into();
         let object = Object { bytes: file.gz.clone().into(), replacement, turns, opened: Mutex::default() };

@@ -1,7 +1,8 @@
-//! AWS as the agent sees it: SQS, S3, STS and what keeps secrets behind one address, with faults on demand and a log of what happened.
+//! AWS as the agent sees it: SQS, S3, STS, DynamoDB and what keeps secrets behind one address, with faults on demand and a log of what happened.
 
 mod admin;
 mod clock;
+mod dynamodb;
 mod fault;
 mod log;
 mod notify;
@@ -29,6 +30,7 @@ use crate::http::{Handler, Server, ServerOptions};
 use crate::random::Rng;
 use crate::time::Time;
 use clock::Clock;
+use dynamodb::DynamoDb;
 use fault::Faults;
 use s3::{NewObject, S3};
 use secrets::Secrets;
@@ -87,6 +89,7 @@ pub(crate) struct State {
     pub(crate) s3: S3,
     pub(crate) sts: Sts,
     pub(crate) secrets: Secrets,
+    pub(crate) dynamodb: DynamoDb,
     pub(crate) faults: Faults,
     pub(crate) rng: Rng,
 }
@@ -172,6 +175,7 @@ impl Aws {
             s3: S3::new(options.seed),
             sts: Sts::default(),
             secrets: Secrets::default(),
+            dynamodb: DynamoDb::default(),
             faults: Faults::new(options.seed),
             rng: Rng::stream(options.seed, 0xA35),
         };
@@ -412,6 +416,23 @@ impl Aws {
     #[must_use]
     pub fn secret_reads(&self, id: &str) -> u64 {
         self.shared.state().secrets.reads.get(id).copied().unwrap_or_default()
+    }
+
+    /// Makes a table of DynamoDB with a string as its partition key, and an attribute that its time to live goes by.
+    pub fn create_table(&self, name: &str, partition_key: &str, ttl_attribute: Option<&str>) {
+        self.shared.state().dynamodb.create(name, partition_key, ttl_attribute);
+    }
+
+    /// The items of a table by their keys, as DynamoDB writes them.
+    #[must_use]
+    pub fn table_items(&self, name: &str) -> Vec<serde_json::Value> {
+        self.shared.state().dynamodb.items(name)
+    }
+
+    /// How often an operation of DynamoDB was done.
+    #[must_use]
+    pub fn table_calls(&self, operation: &str) -> u64 {
+        self.shared.state().dynamodb.calls(operation)
     }
 
     /// The external id without which a role cannot be assumed.

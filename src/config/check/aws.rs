@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::de::keys_of;
 use super::super::model::{
-    AssumeRole, AwsIdentity, DEFAULT_IDENTITY, DeadLetter, Endpoints, SinkConfig, Source, SourceKind,
+    AssumeRole, AwsIdentity, DEFAULT_IDENTITY, DeadLetter, Endpoints, Ledger, SinkConfig, Source, SourceKind,
 };
 use super::super::problem::{nearest, unknown_key};
 use super::super::raw::{RawAssumeRole, RawAws, RawEndpoints};
@@ -50,6 +50,7 @@ impl Checker<'_> {
             ("s3", &endpoints.s3),
             ("sqs", &endpoints.sqs),
             ("sts", &endpoints.sts),
+            ("dynamodb", &endpoints.dynamodb),
             ("secrets_manager", &endpoints.secrets_manager),
             ("ssm", &endpoints.ssm),
         ] {
@@ -66,6 +67,7 @@ impl Checker<'_> {
                 s3: endpoints.s3.clone(),
                 sqs: endpoints.sqs.clone(),
                 sts: endpoints.sts.clone(),
+                dynamodb: endpoints.dynamodb.clone(),
                 secrets_manager: endpoints.secrets_manager.clone(),
                 ssm: endpoints.ssm.clone(),
             },
@@ -106,7 +108,7 @@ impl Checker<'_> {
         &self,
         sources: &[Source],
         sinks: &[SinkConfig],
-        dead_letter: Option<&DeadLetter>,
+        (dead_letter, ledger): (Option<&DeadLetter>, Option<&Ledger>),
         known: &BTreeMap<String, AwsIdentity>,
     ) {
         let mut used = BTreeSet::new();
@@ -132,6 +134,9 @@ impl Checker<'_> {
                 used.insert((format!("{path}.aws"), name.to_owned()));
             }
         }
+        if let Some(table) = ledger.and_then(|ledger| ledger.table.as_ref()) {
+            used.insert(("ledger.aws".to_owned(), table.aws.clone()));
+        }
         for secret in self.reader.found() {
             if let SecretSource::Remote(remote) = secret.source {
                 used.insert((format!("{}.aws", secret.path), remote.aws));
@@ -148,7 +153,7 @@ impl Checker<'_> {
             if !used.iter().any(|(_, other)| other == name) {
                 self.warn(
                     &format!("aws.{name}"),
-                    "no source, bucket, sink, secret or dead letter uses this identity",
+                    "no source, bucket, sink, secret, ledger or dead letter uses this identity",
                 );
             }
         }
@@ -162,6 +167,7 @@ fn inherit(raw: RawAws, default: &RawAws) -> RawAws {
         s3: own.s3.or(others.s3),
         sqs: own.sqs.or(others.sqs),
         sts: own.sts.or(others.sts),
+        dynamodb: own.dynamodb.or(others.dynamodb),
         secrets_manager: own.secrets_manager.or(others.secrets_manager),
         ssm: own.ssm.or(others.ssm),
     };

@@ -100,6 +100,7 @@ impl Checker<'_> {
         self.keep(&["sinks", name], &toml::Table::from_iter([("type".to_owned(), type_name.into())]));
         sink.identity = self.destination(&sink, &own, allow_plaintext);
         sink.dead_letter = self.dead_letter_of(name, table);
+        sink.mark = self.mark(name, table);
         let own_secrets = format!("{path}.");
         let found = self.reader.found().into_iter().filter(|secret| secret.path.starts_with(&own_secrets));
         sink.secrets = found.map(|secret| secret.source).collect();
@@ -174,6 +175,7 @@ impl Checker<'_> {
             concurrency: Concurrency { min: raw.concurrency.min, max: concurrency_max },
             identity: None,
             dead_letter: None,
+            mark: String::new(),
             secrets: Vec::new(),
             kind: SinkKind::Console,
         }

@@ -19,6 +19,7 @@ use testkit::ports::{InlineCompute, MemoryDeadLetters, SeededRandom};
 use super::*;
 use crate::config::{AwsIdentity, Bucket, Endpoints, Selection};
 use crate::lanes::Lanes;
+use crate::ledger::Deliveries;
 use crate::sources::leases::tests::TurnedClock;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, ReadSettings};
@@ -128,6 +129,7 @@ impl Bed {
             dead_letters: Arc::new(MemoryDeadLetters::new()),
             required: vec![true],
             owed: Owed::new(1),
+            deliveries: Deliveries::unknown(),
         });
         let meter = SourceMeter::new("s", vec!["sink".to_owned()], Arc::clone(&metrics), clock.clone());
         let meter = Arc::new(meter);

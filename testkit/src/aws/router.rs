@@ -12,7 +12,7 @@ use super::fault::AwsFault;
 use super::log::ObjectRequest;
 use super::s3::S3Error;
 use super::sqs::SqsError;
-use super::{Shared, admin, s3, secrets, sqs, sts};
+use super::{Shared, admin, dynamodb, s3, secrets, sqs, sts};
 use crate::edge::Moment;
 use crate::http::{Fault, Handler, Request, Response};
 
@@ -35,6 +35,7 @@ enum Service {
     S3(s3::wire::Call),
     Sts,
     Secrets,
+    DynamoDb,
 }
 
 impl Handler for Router {
@@ -74,6 +75,9 @@ impl Router {
         }
         if let Some((service, operation)) = secrets::target(request) {
             return self.secrets(service, &operation, request);
+        }
+        if let Some(operation) = dynamodb::target(request) {
+            return self.dynamodb(&operation, request);
         }
         let form = request
             .header("content-type")
@@ -147,6 +151,16 @@ impl Router {
         self.damage(response, fault)
     }
 
+    fn dynamodb(&self, operation: &str, request: &Request) -> Response {
+        let key = dynamodb::item_name(request);
+        let fault = self.shared.state().faults.strike(operation, &key);
+        if let Some(refusal) = fault.and_then(|fault| self.refuse(fault, &Service::DynamoDb)) {
+            return refusal;
+        }
+        let response = dynamodb::answer(&self.shared, &mut self.shared.state(), operation, request);
+        self.damage(response, fault)
+    }
+
     fn s3(&self, request: &Request) -> Response {
         let call = s3::wire::call(request);
         if self.shared.edges.pass(call.operation, Moment::Arrived) {
@@ -194,6 +208,12 @@ impl Router {
                     }
                     Service::Sts => self.error(service, 400, "Throttling", "Rate exceeded"),
                     Service::Secrets => self.error(service, 400, "ThrottlingException", "Rate exceeded"),
+                    Service::DynamoDb => self.error(
+                        service,
+                        400,
+                        "ProvisionedThroughputExceededException",
+                        "The level of configured provisioned throughput for the table was exceeded.",
+                    ),
                 };
                 return Some(response.with_header("retry-after", "1"));
             }
@@ -202,11 +222,13 @@ impl Router {
             }
             AwsFault::NotFound => match service {
                 Service::Sqs => return Some(sqs::wire::error(&self.shared, &SqsError::no_queue())),
-                Service::Secrets => (400, "ResourceNotFoundException", "It is not there."),
+                Service::Secrets | Service::DynamoDb => {
+                    (400, "ResourceNotFoundException", "It is not there.")
+                }
                 _ => (404, "NoSuchKey", "The specified key does not exist."),
             },
             AwsFault::Forbidden => match service {
-                Service::Sqs | Service::Secrets => {
+                Service::Sqs | Service::Secrets | Service::DynamoDb => {
                     (400, "AccessDeniedException", "User is not authorized to perform this operation.")
                 }
                 _ => (403, "AccessDenied", "Access Denied"),
@@ -216,7 +238,7 @@ impl Router {
                 _ => (400, "KmsAccessDenied", "The caller doesn't have the required KMS access."),
             },
             AwsFault::ExpiredToken => match service {
-                Service::Sqs | Service::Secrets => {
+                Service::Sqs | Service::Secrets | Service::DynamoDb => {
                     (400, "ExpiredTokenException", "The security token included in the request is expired")
                 }
                 Service::S3(_) => (400, "ExpiredToken", "The provided token has expired."),
@@ -241,6 +263,7 @@ impl Router {
             Service::S3(call) => s3::wire::error(&self.shared, call, &S3Error::new(status, code, message)),
             Service::Sts => sts::error(&self.shared, status, code, message),
             Service::Secrets => secrets::error(&self.shared, status, code, message),
+            Service::DynamoDb => dynamodb::error(&self.shared, status, code, message),
         }
     }
 

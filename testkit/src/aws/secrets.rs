@@ -33,6 +33,16 @@ pub(crate) fn target(request: &Request) -> Option<(&'static str, String)> {
     Some((service, operation.to_owned()))
 }
 
+/// Whether a request is signed for a service, its target included.
+pub(crate) fn is_signed(request: &Request, service: &str) -> bool {
+    let authorization = request.header("authorization").unwrap_or_default();
+    let list = authorization.split("SignedHeaders=").nth(1).and_then(|rest| rest.split(',').next());
+    let is_in = |name: &&str| list.is_some_and(|list| list.split(';').any(|it| it == *name));
+    Scope::of(request).access_key.is_some()
+        && authorization.contains(&format!("/{service}/aws4_request"))
+        && ["host", "x-amz-date", "x-amz-target"].iter().all(is_in)
+}
+
 /// Does what a request asks for.
 pub(crate) fn answer(
     shared: &Shared,
@@ -40,15 +50,7 @@ pub(crate) fn answer(
     (service, operation): (&'static str, &str),
     request: &Request,
 ) -> Response {
-    let scope = Scope::of(request);
-    let signed = request
-        .header("authorization")
-        .is_some_and(|value| value.contains(&format!("/{service}/aws4_request")));
-    let all_signed = ["host", "x-amz-date", "x-amz-target"].iter().all(|name| {
-        let list = request.header("authorization").and_then(|value| value.split("SignedHeaders=").nth(1));
-        list.and_then(|rest| rest.split(',').next()).is_some_and(|list| list.split(';').any(|it| it == *name))
-    });
-    if scope.access_key.is_none() || !signed || !all_signed {
+    if !is_signed(request, service) {
         return error(
             shared,
             400,
