@@ -4,6 +4,7 @@ mod ledger;
 mod make;
 mod pages;
 mod ports;
+mod queues;
 mod state_lock;
 mod supervise;
 
@@ -21,14 +22,12 @@ use crate::aws::Aws;
 use crate::config::{Bucket, Config, DeadLetter, Source, SourceKind};
 use crate::dead_letters::DeadLetterStores;
 use crate::lanes::Lanes;
-use crate::ledger::Deliveries;
+use crate::ledger::{Deliveries, DeliveryLedger};
 use crate::meter::{Counted, LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
 use crate::sources::directory::DirectorySource;
-use crate::sources::leases::Leases;
 use crate::sources::shipped::Shipped;
-use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
@@ -73,6 +72,8 @@ pub struct Choices {
     pub dead_letters: Option<Arc<dyn DeadLetterStore>>,
     /// Identities that are needed besides those that the configuration uses.
     pub identities: Vec<String>,
+    /// What is known of deliveries, instead of an empty ledger.
+    pub ledger: Option<Arc<dyn DeliveryLedger>>,
 }
 
 impl App {
@@ -127,7 +128,10 @@ impl App {
             endpoints.push(shown);
         }
         let deliveries = Deliveries {
-            ledger: open_ledger(&config, &identities, (&clock, &random), &metrics)?,
+            ledger: match choices.ledger {
+                Some(ledger) => ledger,
+                None => open_ledger(&config, &identities, (&clock, &random), &metrics)?,
+            },
             marks: config.sinks.iter().map(|sink| sink.mark.clone()).collect(),
         };
         let plan = Plan {
@@ -169,7 +173,9 @@ impl App {
         let slots: Vec<Slots> = self.config.sources.iter().map(Slots::of).collect();
         let mut running = Vec::new();
         for ((source, meter), slots) in self.config.sources.iter().zip(meters).zip(&slots) {
-            running.push(self.start_source(source, Arc::clone(meter), &slots.free, &stopping, &finished)?);
+            let handoffs = source.handoff_name().and_then(|name| meters.iter().find(|of| of.name() == name));
+            let meters = (Arc::clone(meter), handoffs.cloned());
+            running.push(self.start_source(source, meters, &slots.free, &stopping, &finished)?);
         }
         let dead = tokio::select! {
             biased;
@@ -239,16 +245,21 @@ impl App {
 
     /// The observers of all sources.
     fn meters(&self) -> Vec<Arc<SourceMeter>> {
-        self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect()
+        self.config.source_names().iter().map(|name| Arc::new(self.meter(name))).collect()
     }
 
     /// The same of an agent that takes over: a source that stays as it was need not answer anew to be ready.
     fn meters_after(&self, old: &Self, old_meters: &[Arc<SourceMeter>]) -> Vec<Arc<SourceMeter>> {
+        let kind = |app: &Self, meter: &SourceMeter| {
+            let is_it = |source: &&Source| {
+                source.name == meter.name() || source.handoff_name().as_deref() == Some(meter.name())
+            };
+            app.config.sources.iter().find(is_it).map(|source| source.kind.clone())
+        };
         let meters = self.meters();
-        for (source, meter) in self.config.sources.iter().zip(&meters) {
-            let mut before = old.config.sources.iter().zip(old_meters);
-            let same = before.find(|(old, _)| old.name == source.name && old.kind == source.kind);
-            if let Some((_, before)) = same {
+        for meter in &meters {
+            let same = old_meters.iter().find(|before| before.name() == meter.name());
+            if let Some(before) = same.filter(|before| kind(old, before) == kind(self, meter)) {
                 meter.succeed(before);
             }
         }
@@ -288,11 +299,6 @@ impl App {
         }
     }
 
-    /// The sources' names.
-    fn source_names(&self) -> Vec<String> {
-        self.config.sources.iter().map(|source| source.name.clone()).collect()
-    }
-
     /// The sinks' names, in the order of the lanes.
     pub fn sink_names(&self) -> Vec<String> {
         self.config.sinks.iter().map(|sink| sink.name.clone()).collect()
@@ -309,38 +315,14 @@ impl App {
     fn start_source(
         &self,
         source: &Source,
-        meter: Arc<SourceMeter>,
+        (meter, handoffs): (Arc<SourceMeter>, Option<Arc<SourceMeter>>),
         slots: &Arc<Semaphore>,
         stop: &Stop,
         finished: &Stop,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
         let (stop, finished) = (stop.clone(), finished.clone());
         match &source.kind {
-            SourceKind::Sqs(sqs) => {
-                let client = self.identity(&sqs.aws)?.sqs(sqs.region.as_deref());
-                let leases = Leases::start(
-                    client.clone(),
-                    sqs.queue_url.clone(),
-                    sqs.visibility_timeout,
-                    Arc::clone(&self.plan.clock),
-                    Arc::clone(&self.plan.random),
-                    meter.clone(),
-                );
-                let source = Arc::new(SqsSource {
-                    name: source.name.clone(),
-                    config: sqs.clone(),
-                    filter: source.filter.clone(),
-                    labels: source.labels.clone(),
-                    client,
-                    buckets: sqs.buckets.iter().map(|rule| self.allow(rule)).collect::<Result<_, _>>()?,
-                    plan: Arc::clone(&self.plan),
-                    meter,
-                    leases,
-                    shipped: self.shipped.get(&source.name).cloned().unwrap_or_default(),
-                    slots: Arc::clone(slots),
-                });
-                Ok(tokio::spawn(source.run(stop, finished)))
-            }
+            SourceKind::Sqs(sqs) => self.start_queues(source, sqs, (meter, handoffs), slots, stop, finished),
             SourceKind::Directory(directory) => {
                 let done_path = self.config.agent.state_dir.join(format!("directory-{}.ndjson", source.name));
                 let source = Arc::new(DirectorySource {

@@ -31,7 +31,9 @@ pub fn rfc3339(at: SystemTime) -> String {
     Timestamp::from_millis(millis(at)).to_rfc3339_millis()
 }
 
-fn millis(at: SystemTime) -> i64 {
+/// Milliseconds since 1970.
+#[must_use]
+pub fn millis(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -303,6 +305,7 @@ impl SourceMeter {
             JobEnd::Done { .. } => "done",
             JobEnd::AlreadyDelivered => "already_delivered",
             JobEnd::DeadLettered => "dead_lettered",
+            JobEnd::HandedOff => "handed_off",
             JobEnd::Kept(_) => "kept",
         };
         self.outcome(outcome);
@@ -324,6 +327,9 @@ impl SourceMeter {
                 "every sink has the log file; it was announced again"
             ),
             JobEnd::DeadLettered => {}
+            JobEnd::HandedOff => {
+                tracing::debug!(code = "log_file_handed_off", source = self.source, log_file = name);
+            }
             JobEnd::Kept(why) => tracing::warn!(
                 code = "log_file_kept",
                 source = self.source,

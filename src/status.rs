@@ -8,7 +8,7 @@ use sinks::{Lane, Outcome};
 use crate::admin::{
     Counts, Memory, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
 };
-use crate::config::{Config, SourceKind};
+use crate::config::{Config, Source, SourceKind};
 use crate::meter::{Counted, SourceMeter, refresh};
 use crate::telemetry::Metrics;
 use crate::worker::Plan;
@@ -38,8 +38,7 @@ impl Board {
 
     /// Brings the metrics up to date.
     pub fn refresh(&self) {
-        let now = self.plan.clock.monotonic();
-        refresh(&self.metrics, &self.counted, &self.plan.lanes, &self.plan.owed, now);
+        refresh(&self.metrics, &self.counted, &self.plan.lanes, &self.plan.owed, &*self.plan.clock);
     }
 
     fn since(&self, at: SystemTime) -> u64 {
@@ -47,8 +46,13 @@ impl Board {
     }
 
     fn source(&self, index: usize, meter: &SourceMeter) -> SourceStatus {
-        let kind = self.config.sources.get(index).map(|source| &source.kind);
+        let is_handoff = |source: &&Source| source.handoff_name().as_deref() == Some(meter.name());
+        let handoffs = self.config.sources.iter().find(is_handoff);
+        let kind = self.config.sources.get(index).or(handoffs).map(|source| &source.kind);
         let (type_name, place) = match kind {
+            Some(SourceKind::Sqs(sqs)) if handoffs.is_some() => {
+                ("sqs", sqs.handoff_queue_url.clone().unwrap_or_default())
+            }
             Some(SourceKind::Sqs(sqs)) => ("sqs", sqs.queue_url.clone()),
             Some(SourceKind::Directory(directory)) => ("directory", directory.path.display().to_string()),
             None => ("", String::new()),
@@ -88,7 +92,7 @@ impl Board {
             let shown = !state.is_open() || seconds_ago < TROUBLE_SHOWN.as_secs();
             shown.then(|| Trouble::of_sink(name, &failure.why, seconds_ago))
         });
-        let (owed, oldest) = self.plan.owed.of(index);
+        let (owed, oldest) = self.plan.owed.of(index, &*self.plan.clock);
         SinkStatus {
             name: name.to_owned(),
             type_name: lane.config().sink_type.clone(),
@@ -103,10 +107,11 @@ impl Board {
                 duplicate: stats.count(Outcome::Duplicate),
                 dead_lettered: stats.count(Outcome::DeadLettered),
                 released: stats.count(Outcome::Released),
+                handed_off: stats.count(Outcome::HandedOff),
                 in_flight: stats.in_flight(),
             },
-            owed_log_files: owed as u64,
-            owed_oldest_seconds: oldest.map(|at| self.plan.clock.monotonic().saturating_sub(at).as_secs()),
+            owed_log_files: owed,
+            owed_oldest_seconds: oldest.map(|age| age.as_secs()),
             concurrency: health.concurrency() as u64,
             batch_bytes_max: health.batch_bytes_max() as u64,
         }

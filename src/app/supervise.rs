@@ -112,9 +112,11 @@ fn take_over(old: &App, new: &App) {
         old.into_iter().filter(|name| !new.contains(name)).collect()
     };
     let metrics = &new.metrics;
-    metrics
-        .retire(&gone(old.source_names(), &new.source_names()), &gone(old.sink_names(), &new.sink_names()));
-    metrics.bear(&new.source_names(), &new.sink_names());
+    metrics.retire(
+        &gone(old.config.source_names(), &new.config.source_names()),
+        &gone(old.sink_names(), &new.sink_names()),
+    );
+    metrics.bear(&new.config.source_names(), &new.sink_names());
     metrics.configuration(&new.config.sha256);
 }
 

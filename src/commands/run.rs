@@ -20,7 +20,7 @@ pub async fn run(cli: &Cli) -> Result<u8, Failure> {
         return Err(Failure::Usage(NO_SOURCES.to_owned()));
     }
     let (_ask, stop) = stop_at_signals();
-    let sources: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let sources = config.source_names();
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&sources, &sinks));
     metrics.configuration(&config.sha256);
@@ -83,7 +83,11 @@ impl Reloader {
         })?;
         fits(&current.config, &config)?;
         let metrics = Arc::clone(&current.metrics);
-        let app = App::build_on(self.ports.clone(), Choices::default(), config, metrics).await;
+        // A table remembers by itself, and may be another identity's now.
+        let remembers = config.ledger == current.config.ledger && config.ledger.table.is_none();
+        let ledger = remembers.then(|| Arc::clone(&current.plan.deliveries.ledger));
+        let choices = Choices { ledger, ..Choices::default() };
+        let app = App::build_on(self.ports.clone(), choices, config, metrics).await;
         let app = app.map_err(|error| format!("{error:#}"))?;
         self.draft = draft;
         Ok(Some(app))

@@ -98,6 +98,7 @@ impl Tally {
             // Files are not looked up: whoever names one wants it shipped.
             JobEnd::AlreadyDelivered => self.done += 1,
             JobEnd::DeadLettered => self.dead_lettered.push(name),
+            JobEnd::HandedOff => self.kept.push((name, "handed off".to_owned())),
             JobEnd::Kept(why) => self.kept.push((name, why)),
         }
     }

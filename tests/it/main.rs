@@ -14,6 +14,7 @@ mod edges;
 mod elasticsearch;
 mod everywhere;
 mod full_run;
+mod handoff;
 mod http_sink;
 mod isolation;
 mod loggly_sumo;

@@ -76,6 +76,9 @@ fn aws_faults() -> Vec<(&'static str, FaultRule)> {
         ("extension error", of(change, AwsFault::InternalError, 1.0)),
         ("extension fails in part", of(change, AwsFault::FailEntries { percent: 60 }, 1.0)),
         ("extension answer lost", of(change, AwsFault::LoseAnswer, 0.7)),
+        ("hand-off throttled", of(SEND, AwsFault::Throttle, 0.7)),
+        ("hand-off answer lost", of(SEND, AwsFault::LoseAnswer, 0.6)),
+        ("hand-off not permitted", of(SEND, AwsFault::Forbidden, 0.8)),
         ("object 503", of("GetObject", AwsFault::Throttle, 0.7)),
         ("object 500", of("GetObject", AwsFault::InternalError, 0.6)),
         ("object cut short", of("GetObject", AwsFault::Truncate { bytes: None }, 0.6)),
@@ -94,6 +97,9 @@ fn aws_faults() -> Vec<(&'static str, FaultRule)> {
 /// The call that extends leases.
 const EXTEND: &str = "ChangeMessageVisibilityBatch";
 
+/// The call that enqueues hand-offs.
+const SEND: &str = "SendMessage";
+
 /// Every fault by name; a test shows that each of them fires.
 pub(crate) fn names() -> Vec<&'static str> {
     let mut names = vec![
@@ -109,6 +115,7 @@ pub(crate) fn names() -> Vec<&'static str> {
         "latency",
         "SQS delivered twice",
         "lease lapsed",
+        "handed off",
     ];
     names.extend(sink_faults().iter().map(|(name, _)| name));
     names.extend(aws_faults().iter().map(|(name, _)| name));
@@ -190,6 +197,13 @@ impl Draw {
             end = TROUBLE_TIME.min(end.max(begin + Duration::from_secs(40)));
             let (sink, name) = (Sink::ALL[self.rng.below(Sink::ALL.len())], "sink answers 503");
             self.plan.push((begin, Action::Sink { sink, name, mode: Failure::Status(503).into() }));
+            self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
+        }
+        if rule.operation == SEND {
+            // Nothing is handed off but for a sink that is shut.
+            let (sink, name) = (Sink::ALL[self.rng.below(Sink::ALL.len())], "sink answers 401");
+            let mode = Mode { everywhere: true, ..Mode::from(Failure::Status(401)) };
+            self.plan.push((begin, Action::Sink { sink, name, mode }));
             self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
         }
         self.plan.push((begin, Action::Aws { name, rule }));

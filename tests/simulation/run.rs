@@ -18,7 +18,7 @@ use turmoil::Sim;
 use crate::disk::ForgetfulDisk;
 use crate::faults::{Action, TROUBLE_TIME, agents, plan};
 use crate::network::{SdkClient, Traced, serve};
-use crate::stage::{PORTS, QUEUE, Sink, Stage, Ways};
+use crate::stage::{HANDOFF_QUEUE, PORTS, QUEUE, Sink, Stage, Ways};
 use crate::time::{SdkClock, VirtualClock};
 use crate::trace::Fingerprint;
 
@@ -359,8 +359,8 @@ impl Run {
 
     /// What is wrong where something stays on the queue.
     fn stuck(&self) -> String {
-        let counts = self.stage.aws.queue(QUEUE).counts();
-        let mut text = format!("half an hour after the last fault the queue holds {counts:?}");
+        let counts = [QUEUE, HANDOFF_QUEUE].map(|queue| self.stage.aws.queue(queue).counts());
+        let mut text = format!("half an hour after the last fault the queues hold {counts:?}");
         for host in &self.hosts {
             let metrics = host.slot().agent.as_ref().map_or_else(String::new, |agent| agent.metrics());
             let telling = |line: &&str| line.contains("errors_total{") && !line.ends_with(" 0");
@@ -396,7 +396,8 @@ impl Run {
             }
         }
         let mut evidence = QueueEvidence::default();
-        let messages = self.stage.aws.queue(QUEUE).messages();
+        let queues = [QUEUE, HANDOFF_QUEUE].into_iter();
+        let messages: Vec<_> = queues.flat_map(|queue| self.stage.aws.queue(queue).messages()).collect();
         evidence.note_messages(&messages).map_err(|error| error.to_string())?;
         evidence.messages_left = self.stage.messages_left();
         let rules: Vec<SinkRule> = names
@@ -446,6 +447,8 @@ impl Run {
         self.strike("SQS delivered twice", deliveries().filter(|delivery| delivery.copy > 0).count() as u64);
         self.strike("stale delete", deliveries().filter(|d| d.stale_delete_ms.is_some()).count() as u64);
         let lapsed = |d: &&Delivery| d.deleted_ms.is_none() && !d.released && d.extensions > 0;
+        let handed_off = messages.iter().filter(|message| message.body.contains("trailship.handoff"));
+        self.strike("handed off", handed_off.count() as u64);
         self.strike("lease lapsed", deliveries().filter(lapsed).count() as u64);
         for (peer, hits) in self.stage.links.hits() {
             let name = match peer {
