@@ -92,13 +92,29 @@ fn append(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<u64> {
         create_folders(disk, &folder_of(path))?;
     }
     let mut file = disk.open(path, Open::Append)?;
+    let before = file.size()?;
     // Before anything stands in it, and each time until it worked: later nobody would know that it did not.
-    if file.size()? == 0 {
+    if before == 0 {
         disk.sync_folder(&folder_of(path))?;
     }
-    file.write_all(bytes)?;
-    file.sync()?;
+    if let Err(error) = file.write_all(bytes).and_then(|()| file.sync()) {
+        // Where this fails as well, what is left looks like what a crash leaves.
+        let _ = take_back(disk, path, before, bytes);
+        return Err(error);
+    }
     file.size()
+}
+
+/// Takes off a file what a failed write of `bytes` left behind `before`: some of its lines may be whole, and would
+/// stand there twice once they are written again. What somebody else has appended meanwhile stays.
+fn take_back(disk: &dyn Disk, path: &Path, before: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk.open(path, Open::Existing)?;
+    let more = file.size()?.saturating_sub(before);
+    if more > 0 && more <= bytes.len() as u64 && bytes.starts_with(&file.read_at(before, more)?) {
+        file.set_len(before)?;
+        file.sync()?;
+    }
+    Ok(())
 }
 
 fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -277,6 +293,76 @@ mod tests {
         assert_eq!(files.mend(&path).await.unwrap(), 8);
         assert_eq!(files.read(&path).await.unwrap().unwrap(), b"one\ntwo\n");
         assert_eq!(files.mend(&path).await.unwrap(), 8, "a whole file stays as it is");
+    }
+
+    /// A disk on which a file takes a part of what is appended to it, and then a part of another writer's.
+    struct Full;
+
+    struct FullFile(Box<dyn DiskFile>, &'static [u8]);
+
+    impl Disk for Full {
+        fn exists(&self, path: &Path) -> bool {
+            SystemDisk.exists(path)
+        }
+        fn create_folder(&self, folder: &Path) -> io::Result<()> {
+            SystemDisk.create_folder(folder)
+        }
+        fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+            let others: &[u8] = if path.ends_with("shared") { b"other\n" } else { b"" };
+            Ok(Box::new(FullFile(SystemDisk.open(path, how)?, others)))
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            SystemDisk.rename(from, to)
+        }
+        fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+            SystemDisk.sync_folder(folder)
+        }
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            SystemDisk.read(path)
+        }
+        fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+            SystemDisk.list(folder)
+        }
+    }
+
+    impl DiskFile for FullFile {
+        fn size(&self) -> io::Result<u64> {
+            self.0.size()
+        }
+        fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.write_all(&bytes[..bytes.len() - 3])?;
+            self.0.write_all(self.1)?;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn read_at(&mut self, start: u64, len: u64) -> io::Result<Vec<u8>> {
+            self.0.read_at(start, len)
+        }
+        fn set_len(&mut self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn of_a_write_for_which_there_is_no_room_nothing_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters");
+        append(&SystemDisk, &path, b"one\n").unwrap();
+        let error = append(&Full, &path, b"two\nthree\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\n", "`two` would stand there twice later");
+        append(&SystemDisk, &path, b"two\nthree\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn what_another_process_appended_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared");
+        append(&Full, &path, b"two\nthree\n").unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two\nthrother\n");
     }
 
     #[tokio::test]

@@ -21,6 +21,9 @@ struct State {
     /// Operations until the power is cut.
     cut_in: Option<u32>,
     is_dead: bool,
+    is_full: bool,
+    /// How often there was no room, for each name.
+    no_room: BTreeMap<PathBuf, u64>,
     rng: Rng,
 }
 
@@ -47,6 +50,8 @@ impl ForgetfulDisk {
             contents: Vec::new(),
             cut_in: None,
             is_dead: false,
+            is_full: false,
+            no_room: BTreeMap::new(),
             rng: Rng::stream(seed, 0xD15C),
         })))
     }
@@ -61,6 +66,16 @@ impl ForgetfulDisk {
         self.lock().cut_in = None;
     }
 
+    /// There is no more room, or there is again.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.lock().is_full = is_full;
+    }
+
+    /// How often there was no room for what was to be written to a file.
+    pub(crate) fn no_room(&self) -> BTreeMap<PathBuf, u64> {
+        self.lock().no_room.clone()
+    }
+
     /// Whether the power is cut.
     pub(crate) fn is_dead(&self) -> bool {
         self.lock().is_dead
@@ -69,7 +84,7 @@ impl ForgetfulDisk {
     /// The machine crashes and comes back: what was not synced is gone, but for a part of what was appended last.
     pub(crate) fn crash(&self) {
         let mut state = self.lock();
-        let State { names, names_kept, contents, cut_in, is_dead, rng } = &mut *state;
+        let State { names, names_kept, contents, cut_in, is_dead, rng, .. } = &mut *state;
         (*cut_in, *is_dead) = (None, false);
         let kept = names_kept.clone();
         let reachable =
@@ -118,6 +133,16 @@ impl ForgetfulDisk {
         }
         if state.is_dead { Err(io::Error::other("the power is cut")) } else { Ok(state) }
     }
+
+    /// The same for what takes up room.
+    fn grow(&self, path: &Path) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.change()?;
+        if state.is_full {
+            *state.no_room.entry(path.to_owned()).or_default() += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(state)
+    }
 }
 
 /// Files that nobody gave a folder stand in `.`, whose own name is empty.
@@ -139,7 +164,7 @@ impl Disk for ForgetfulDisk {
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        let mut state = self.change()?;
+        let mut state = self.grow(folder)?;
         if !state.names.contains_key(&folder_of(folder)) {
             return Err(missing(folder));
         }
@@ -166,7 +191,7 @@ impl Disk for ForgetfulDisk {
             state.contents[at].now.clear();
         }
         drop(state);
-        Ok(Box::new(OpenFile { disk: self.clone(), at }))
+        Ok(Box::new(OpenFile { disk: self.clone(), path: path.to_owned(), at }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -202,6 +227,7 @@ impl Disk for ForgetfulDisk {
 
 struct OpenFile {
     disk: ForgetfulDisk,
+    path: PathBuf,
     at: usize,
 }
 
@@ -211,7 +237,7 @@ impl DiskFile for OpenFile {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.disk.change() {
+        match self.disk.grow(&self.path) {
             Ok(mut state) => {
                 state.contents[self.at].now.extend_from_slice(bytes);
                 Ok(())
@@ -298,6 +324,22 @@ mod tests {
         disk.sync_folder(Path::new(".")).unwrap();
         disk.crash();
         assert_eq!((disk.file("a"), disk.file("b")), (None, Some(b"x".to_vec())));
+    }
+
+    #[test]
+    fn a_full_disk_takes_a_part_and_says_so() {
+        let disk = ForgetfulDisk::new(3);
+        write(&disk, "a", b"kept", true);
+        disk.set_full(true);
+        let mut file = disk.open(Path::new("a"), Open::Append).unwrap();
+        let error = file.write_all(&[b'x'; 1000]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(file.size().unwrap() < 1004);
+        file.set_len(4).unwrap();
+        assert_eq!(disk.no_room(), [(PathBuf::from("a"), 1)].into());
+        disk.set_full(false);
+        write(&disk, "a", b"more", true);
+        assert_eq!(disk.file("a"), Some(b"keptmore".to_vec()));
     }
 
     #[test]

@@ -28,6 +28,16 @@ pub(crate) enum Action {
     Link { agent: usize, peer: &'static str, cut: bool },
     /// Messages between an agent and a peer take up to so much longer from now on.
     Slow { agent: usize, peer: &'static str, by: Duration },
+    /// A peer's name cannot be resolved, or can be again.
+    Name { agent: usize, peer: &'static str, is_unknown: bool },
+    /// An agent's wall clock is wrong by so many seconds from now on. Its monotonic clock goes on.
+    Clock { agent: usize, by_s: i64 },
+    /// An agent's disk is full, or no longer.
+    Disk { agent: usize, is_full: bool },
+    /// The queue gives up messages that were received so often.
+    GiveUp { receives_max: u32 },
+    /// What it gave up is put back, and it gives up nothing more.
+    Redrive,
     /// A destination does something wrong from now on.
     Sink { sink: Sink, name: &'static str, mode: Mode },
     /// Calls of AWS go wrong from now on.
@@ -45,7 +55,7 @@ fn sink_faults() -> Vec<(&'static str, Mode)> {
         ("sink answers 401", Mode { everywhere: true, ..of(Failure::Status(401), 1.0) }),
         ("sink takes all, answer lost", of(Failure::AnswerLost, 0.5)),
         ("sink takes all, closes before the answer", of(Failure::Hangup, 0.5)),
-        ("sink takes all, never answers", of(Failure::NeverAnswer, 0.5)),
+        (HUNG, of(Failure::NeverAnswer, 0.5)),
         ("sink takes all, half an answer", of(Failure::HalfAnswer, 0.5)),
         ("sink takes all, garbage with 200", of(Failure::Garbage, 0.5)),
         ("sink takes all, short answer", of(Failure::ShortAnswer, 0.5)),
@@ -67,13 +77,17 @@ fn aws_faults() -> Vec<(&'static str, FaultRule)> {
         ("receive throttled", of(receive, AwsFault::Throttle, 0.7)),
         ("receive answer lost", of(receive, AwsFault::LoseAnswer, 0.5)),
         ("receive never answered", of(receive, AwsFault::NeverAnswer, 0.3)),
+        ("receive error", of(receive, AwsFault::InternalError, 0.7)),
         ("receive garbage", of(receive, AwsFault::Garbage, 0.3)),
         ("delete throttled", of(delete, AwsFault::Throttle, 0.8)),
         ("delete answer lost", of(delete, AwsFault::LoseAnswer, 0.7)),
         ("delete fails in part", of(delete, AwsFault::FailEntries { percent: 50 }, 1.0)),
         ("delete refused", of(delete, AwsFault::Refuse, 0.8)),
+        ("delete never answered", of(delete, AwsFault::NeverAnswer, 0.5)),
         ("delete error", of(delete, AwsFault::InternalError, 1.0)),
         ("extension error", of(change, AwsFault::InternalError, 1.0)),
+        ("extension throttled", of(change, AwsFault::Throttle, 0.8)),
+        ("extension never answered", of(change, AwsFault::NeverAnswer, 0.5)),
         ("extension fails in part", of(change, AwsFault::FailEntries { percent: 60 }, 1.0)),
         ("extension answer lost", of(change, AwsFault::LoseAnswer, 0.7)),
         ("hand-off throttled", of(SEND, AwsFault::Throttle, 0.7)),
@@ -83,6 +97,7 @@ fn aws_faults() -> Vec<(&'static str, FaultRule)> {
         ("object 500", of("GetObject", AwsFault::InternalError, 0.6)),
         ("object cut short", of("GetObject", AwsFault::Truncate { bytes: None }, 0.6)),
         ("object reset", of("GetObject", AwsFault::ResetBody { bytes: None }, 0.6)),
+        ("object with a wrong checksum", of("GetObject", AwsFault::WrongChecksum, 0.6)),
         ("object 404 at first", of("GetObject", AwsFault::NotFound, 0.8).times_per_key(2)),
         ("object 403", of("GetObject", AwsFault::Forbidden, 0.7)),
         ("object KMS 403", of("GetObject", AwsFault::KmsDenied, 0.7)),
@@ -100,6 +115,9 @@ const EXTEND: &str = "ChangeMessageVisibilityBatch";
 /// The call that enqueues hand-offs.
 const SEND: &str = "SendMessage";
 
+/// What a destination does that an agent which has to end must not wait for.
+pub(crate) const HUNG: &str = "sink takes all, never answers";
+
 /// Every fault by name; a test shows that each of them fires.
 pub(crate) fn names() -> Vec<&'static str> {
     let mut names = vec![
@@ -107,12 +125,19 @@ pub(crate) fn names() -> Vec<&'static str> {
         "machine crashed",
         "power cut",
         "SIGTERM",
+        "SIGTERM, a sink hangs",
         "two agents",
         "announced again",
         "link to s3 cut",
         "link to sqs cut",
         "link to a sink cut",
         "latency",
+        "name not found",
+        "clock wrong",
+        "clock too wrong for AWS",
+        "disk full",
+        "disk full, dead letters",
+        "SQS gave up a message",
         "SQS delivered twice",
         "lease lapsed",
         "handed off",
@@ -131,12 +156,16 @@ pub(crate) fn agents(seed: u64) -> usize {
 pub(crate) fn plan(seed: u64) -> Vec<(Duration, Action)> {
     let mut draw = Draw { rng: Rng::stream(seed, 0xFA0), agents: agents(seed), plan: Vec::new() };
     draw.log_files();
-    for _ in 0..14 {
-        match draw.rng.below(10) {
-            0..=3 => draw.sink_fault(),
-            4..=6 => draw.aws_fault(),
-            7 | 8 => draw.link_fault(),
-            _ => draw.agent_fault(),
+    for _ in 0..16 {
+        match draw.rng.below(28) {
+            0..=9 => draw.sink_fault(),
+            10..=18 => draw.aws_fault(),
+            19..=22 => draw.link_fault(),
+            23 => draw.agent_fault(),
+            24 => draw.clock_fault(),
+            25 => draw.disk_fault(),
+            26 => draw.queue_fault(),
+            _ => draw.hung_fault(),
         }
     }
     draw.agent_fault();
@@ -216,14 +245,57 @@ impl Draw {
             PORTS.iter().map(|(host, _)| *host).chain(Sink::ALL.map(Sink::name)).collect();
         let peer = peers[self.rng.below(peers.len())];
         let (begin, end) = self.window(70);
-        if self.rng.chance(0.3) {
-            let by = self.seconds(1, 6);
-            self.plan.push((begin, Action::Slow { agent, peer, by }));
-            self.plan.push((end, Action::Slow { agent, peer, by: Duration::ZERO }));
-        } else {
-            self.plan.push((begin, Action::Link { agent, peer, cut: true }));
-            self.plan.push((end, Action::Link { agent, peer, cut: false }));
-        }
+        let [now, later] = match self.rng.below(4) {
+            0 => {
+                let by = self.seconds(1, 6);
+                [Action::Slow { agent, peer, by }, Action::Slow { agent, peer, by: Duration::ZERO }]
+            }
+            1 => [true, false].map(|is_unknown| Action::Name { agent, peer, is_unknown }),
+            _ => [true, false].map(|cut| Action::Link { agent, peer, cut }),
+        };
+        self.plan.extend([(begin, now), (end, later)]);
+    }
+
+    fn clock_fault(&mut self) {
+        let agent = self.rng.below(self.agents);
+        // AWS bears a quarter of an hour.
+        let by_s = [-100_000, -1_800, -240, 240, 1_800, 100_000][self.rng.below(6)];
+        let (begin, end) = self.window(60);
+        self.plan.push((begin, Action::Clock { agent, by_s }));
+        self.plan.push((end, Action::Clock { agent, by_s: 0 }));
+    }
+
+    /// A full disk, while there is something to be written to the dead letters.
+    fn disk_fault(&mut self) {
+        let agent = self.rng.below(self.agents);
+        let (begin, end) = self.window(50);
+        let sink = Sink::ALL[self.rng.below(Sink::ALL.len())];
+        let mode = Failure::RefuseEvery(3).into();
+        self.plan.push((begin, Action::Disk { agent, is_full: true }));
+        self.plan.push((begin, Action::Sink { sink, name: "sink refuses some events", mode }));
+        self.plan.push((end, Action::Disk { agent, is_full: false }));
+        self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
+    }
+
+    /// The queue gives up early, while agents are killed and leases lapse.
+    fn queue_fault(&mut self) {
+        let (begin, end) = self.window(90);
+        let receives_max = 1 + self.rng.below(2) as u32;
+        self.plan.push((begin, Action::GiveUp { receives_max }));
+        self.plan.push((end, Action::Redrive));
+        let agent = self.rng.below(self.agents);
+        let (at, back_after) = (begin + self.seconds(1, 10), self.seconds(0, 12));
+        self.plan.push((at, Action::Crash { agent, machine: false, back_after }));
+    }
+
+    /// An agent is told to stop while a destination does not answer.
+    fn hung_fault(&mut self) {
+        let (begin, end) = self.window(60);
+        let (agent, sink) = (self.rng.below(self.agents), Sink::ALL[self.rng.below(Sink::ALL.len())]);
+        let (at, back_after) = (begin + self.seconds(1, 8), self.seconds(0, 12));
+        self.plan.push((begin, Action::Sink { sink, name: HUNG, mode: Failure::NeverAnswer.into() }));
+        self.plan.push((at, Action::Stop { agent, back_after }));
+        self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
     }
 
     fn agent_fault(&mut self) {

@@ -6,6 +6,7 @@
 mod disk;
 mod faults;
 mod network;
+mod outage;
 mod run;
 mod stage;
 mod time;
@@ -24,6 +25,9 @@ const SEEDS: u64 = 50;
 fn variable(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
+
+/// As many log files as come during the outage in every run of the tests.
+const OUTAGE_FILES: u64 = 3_000;
 
 /// Runs a seed; what panicked is an error as well.
 fn attempt(seed: u64, shown: bool) -> Result<Outcome, String> {
@@ -109,5 +113,46 @@ fn a_seed_replays_exactly() {
             .map(|outcome| outcome.map_or_else(|error| panic!("{error}"), |outcome| outcome.fingerprint));
         assert_eq!(fingerprints[0], fingerprints[1], "seed {seed}");
         assert!(fingerprints[0].lines > 100);
+    }
+}
+
+#[test]
+fn a_sink_that_is_down_for_two_hours_delays_no_other_and_gets_everything_in_the_end() {
+    let files = outage::log_files(variable("TRAILSHIP_OUTAGE_FILES", OUTAGE_FILES) as usize);
+    let [up, down] = [false, true].map(|is_down| {
+        outage::play(&files, is_down).unwrap_or_else(|error| panic!("down {is_down}: {error}"))
+    });
+    for (name, played) in [("up", &up), ("down", &down)] {
+        eprintln!(
+            "{name}: {} log files in waves that took {:?}, recovered after {:?}, {:?} bytes in flight, {} messages \
+             held, {:?}, {} requests unanswered\n{}",
+            files.len(),
+            played.waves,
+            played.recovered_after,
+            played.memory,
+            played.held_max,
+            played.requests,
+            played.struck,
+            played.report
+        );
+    }
+    assert!(down.struck > 0, "the sink was never down");
+    // One long poll after the other where nothing comes, and one for ten messages where something does.
+    let polls = up.requests["ReceiveMessage"];
+    assert!(polls <= 7200 / 20 + files.len() as u64, "{polls} requests for messages");
+    for played in [&up, &down] {
+        let (most, budget) = played.memory;
+        assert!(most > 0 && most <= budget, "{most} bytes in flight with a budget of {budget}");
+        assert!(played.report.passes(), "{}", played.report);
+        let again =
+            |name: &&str| played.report.sink(name).is_none_or(|sink| sink.stored_again + sink.conflicts > 0);
+        let twice: Vec<&str> = outage::HEALTHY.map(stage::Sink::name).into_iter().filter(again).collect();
+        assert!(twice.is_empty(), "got an event twice: {twice:?}\n{}", played.report);
+    }
+    for (wave, (without, with)) in up.waves.iter().zip(&down.waves).enumerate() {
+        assert!(
+            with.as_secs_f64() <= without.as_secs_f64() * 1.1,
+            "wave {wave} took {with:?}, not {without:?}"
+        );
     }
 }

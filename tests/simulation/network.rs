@@ -14,7 +14,8 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use sinks::ports::Transport;
 use sinks::{Answer, Head, Reason, ReasonCode};
@@ -24,6 +25,7 @@ use testkit::random::Rng;
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::stage::{PORTS, Sink, Stage};
+use crate::time::VirtualTime;
 use crate::trace::{Trace, digest};
 
 /// How long the SDK's client waits for a connection: as in production.
@@ -31,6 +33,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection that is cut is not noticed before the time for a whole exchange is over.
 pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What it takes to learn that a name is not there.
+const RESOLVE_TIME: Duration = Duration::from_millis(20);
+
+/// How wrong a clock may be for AWS.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Which links are cut or slow, and how often something happened to what they carry.
 #[derive(Default)]
@@ -43,6 +52,8 @@ struct LinksState {
     /// Agent and peer.
     cut: BTreeSet<(usize, &'static str)>,
     slow: BTreeMap<(usize, &'static str), Duration>,
+    /// Names that cannot be resolved.
+    unknown: BTreeSet<(usize, &'static str)>,
     hits: BTreeMap<&'static str, u64>,
 }
 
@@ -62,9 +73,20 @@ impl Links {
         self.lock().slow.insert((agent, peer), by);
     }
 
+    /// Takes a peer's name away, or gives it back.
+    pub(crate) fn forget(&self, agent: usize, peer: &'static str, is_unknown: bool) {
+        let mut state = self.lock();
+        if is_unknown {
+            state.unknown.insert((agent, peer))
+        } else {
+            state.unknown.remove(&(agent, peer))
+        };
+    }
+
     /// Mends everything.
     pub(crate) fn heal(&self) {
         let mut state = self.lock();
+        state.unknown.clear();
         state.cut.clear();
         state.slow.clear();
     }
@@ -81,6 +103,15 @@ impl Links {
             *state.hits.entry(peer).or_default() += 1;
         }
         is_cut
+    }
+
+    fn is_unknown(&self, agent: usize, peer: &'static str) -> bool {
+        let mut state = self.lock();
+        let is_unknown = state.unknown.contains(&(agent, peer));
+        if is_unknown {
+            *state.hits.entry("name").or_default() += 1;
+        }
+        is_unknown
     }
 
     fn delay(&self, agent: usize, peer: &'static str) -> Duration {
@@ -129,6 +160,10 @@ impl SdkClient {
         let uri = request.uri().clone();
         let peer =
             PORTS.iter().find(|(_, port)| uri.port_u16() == Some(*port)).map_or("nowhere", |(peer, _)| *peer);
+        if self.links.is_unknown(self.agent, peer) {
+            tokio::time::sleep(RESOLVE_TIME).await;
+            return Err(ConnectorError::io(std::io::Error::other("the name cannot be resolved").into()));
+        }
         self.links.is_cut(self.agent, peer);
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((peer, 80)));
         let stream = match connecting.await {
@@ -166,6 +201,39 @@ pub(crate) struct Traced {
     pub(crate) host: &'static str,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) trace: Arc<Trace>,
+    pub(crate) time: Arc<VirtualTime>,
+}
+
+impl Traced {
+    /// What AWS says to whoever signs with a time that is too far from its own.
+    fn too_skewed(&self, request: &Request) -> Option<Response> {
+        let signed = request.header("x-amz-date").and_then(seconds_since_1970)?;
+        if signed.abs_diff(self.time.since_1970()) <= SKEW_MAX {
+            return None;
+        }
+        self.time.note_too_skewed();
+        let response = Response::new(StatusCode::FORBIDDEN);
+        Some(match self.host {
+            "s3" => response
+                .with_body("<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code></Error>")
+                .with_header("content-type", "application/xml"),
+            _ => response
+                .with_body(r#"{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired"}"#)
+                .with_header("content-type", "application/x-amz-json-1.0"),
+        })
+    }
+}
+
+/// Reads `20240501T120000Z`.
+fn seconds_since_1970(text: &str) -> Option<Duration> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    // The year begins in March, so that the leap day is its last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    let seconds = number(9, 11)? * 3600 + number(11, 13)? * 60 + number(13, 15)?;
+    Some(Duration::from_secs(days * 86_400 + seconds))
 }
 
 impl Handler for Traced {
@@ -180,7 +248,10 @@ impl Handler for Traced {
                 digest(&request.body)
             );
             self.trace.note(&format!("{asked} …"));
-            let response = Arc::clone(&self.handler).handle(request).await;
+            let response = match self.too_skewed(&request) {
+                Some(refusal) => refusal.with_header("date", &self.time.http_date()),
+                None => Arc::clone(&self.handler).handle(request).await,
+            };
             let (status, fault) = (response.status.as_u16(), &response.fault);
             self.trace.note(&format!("{asked} = {status} {} {fault:?}", digest(&response.body)));
             response
@@ -211,11 +282,15 @@ impl Way {
         let Some(destination) = self.stage.destination(self.sink) else {
             return Err(Reason::new(ReasonCode::Connection, "nobody there"));
         };
+        if self.stage.links.is_unknown(self.agent, self.sink.name()) {
+            tokio::time::sleep(RESOLVE_TIME).await;
+            return Err(Reason::new(ReasonCode::Connection, "the name cannot be resolved"));
+        }
         self.pass().await;
         let asked =
             format!("{} from agent-{} {} {}", self.sink.name(), self.agent, head.method, digest(&body));
         let mut sent = destination.act(request(head, body)).await;
-        let response = std::mem::replace(&mut sent.response, Response::new(http::StatusCode::OK));
+        let response = std::mem::replace(&mut sent.response, Response::new(StatusCode::OK));
         let (status, fault) = (response.status.as_u16(), response.fault);
         self.stage.trace.note(&format!("{asked} = {status} {} {fault:?}", digest(&response.body)));
         tokio::time::sleep(response.delay).await;
@@ -231,10 +306,7 @@ impl Way {
         };
         self.pass().await;
         sent.arrived();
-        let headers = response.headers.iter().filter_map(|(name, value)| {
-            value.to_str().ok().map(|value| (name.as_str().to_owned(), value.to_owned()))
-        });
-        Ok(Answer { status, headers: headers.collect(), body })
+        Ok(answer(response.status, &response.headers, body))
     }
 
     /// One way over the link; for ever where it is cut.
@@ -253,7 +325,39 @@ impl Way {
     }
 }
 
-fn request(head: Head, body: Bytes) -> Request {
+/// A stand-in's answer as the agent's transport gives it.
+pub(crate) fn answer(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Answer {
+    let headers = headers.iter().filter_map(|(name, value)| {
+        value.to_str().ok().map(|value| (name.as_str().to_owned(), value.to_owned()))
+    });
+    Answer { status: status.as_u16(), headers: headers.collect(), body }
+}
+
+/// A request of the SDK as stand-ins take it, without a connection.
+pub(crate) async fn sdk_request(request: HttpRequest) -> Result<Request, ConnectorError> {
+    let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+    let (head, body) = request.into_parts();
+    // Read to its end: the SDK takes a body that nobody reads for one that does not get through.
+    let body = body.collect().await.map_err(|error| ConnectorError::user(error.into()))?;
+    Ok(Request {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or("").to_owned(),
+        headers: head.headers,
+        body: body.to_bytes(),
+        connection: 1,
+    })
+}
+
+/// A stand-in's answer as the SDK takes it.
+pub(crate) fn sdk_response(response: Response) -> Result<HttpResponse, ConnectorError> {
+    let mut made = http::Response::new(SdkBody::from(response.body));
+    (*made.status_mut(), *made.headers_mut()) = (response.status, response.headers);
+    HttpResponse::try_from(made).map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+/// A request of the agent's as a destination's stand-in takes it.
+pub(crate) fn request(head: Head, body: Bytes) -> Request {
     let rest = head.url.split_once("://").map_or(head.url.as_str(), |(_, rest)| rest);
     let path = rest.find('/').map_or("/", |at| &rest[at..]);
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -274,3 +378,17 @@ fn request(head: Head, body: Bytes) -> Request {
 
 /// A destination that can be asked and set.
 pub(crate) type Peer = dyn std::ops::Deref<Target = Destination> + Send + Sync;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_signature_is_read() {
+        let read = |text| seconds_since_1970(text).map(|time| time.as_secs());
+        assert_eq!(read("19700101T000000Z"), Some(0));
+        assert_eq!(read("20240229T235959Z"), Some(1_709_251_199));
+        assert_eq!(read("20240501T120000Z"), Some(1_714_564_800));
+        assert_eq!(read("yesterday"), None);
+    }
+}

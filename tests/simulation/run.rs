@@ -1,26 +1,22 @@
 //! One run of a seed: the agents on their hosts, what happens to them, and the judgement at the end.
 
+mod host;
+mod verdict;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::{Credentials, SharedAsyncSleep, SharedCredentialsProvider};
-use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_async::time::SharedTimeSource;
-use testkit::aws::{Delivery, FaultId, MessageHistory};
-use testkit::ledger::{Additions, QueueEvidence, Report, SinkRule, judge};
-use testkit::ports::{InlineCompute, SeededRandom};
-use trailship::simulation::{Agent, Ports};
+use testkit::aws::FaultId;
+use testkit::ledger::Report;
 use turmoil::Sim;
 
-use crate::disk::ForgetfulDisk;
-use crate::faults::{Action, TROUBLE_TIME, agents, plan};
-use crate::network::{SdkClient, Traced, serve};
-use crate::stage::{HANDOFF_QUEUE, PORTS, QUEUE, Sink, Stage, Ways};
-use crate::time::{SdkClock, VirtualClock};
+use crate::faults::{Action, HUNG, TROUBLE_TIME, agents, plan};
+use crate::network::{Traced, serve};
+use crate::stage::{HANDOFF_QUEUE, PORTS, QUEUE, Sink, Stage};
 use crate::trace::Fingerprint;
+use host::{Host, Slot, software};
 
 /// The length of a turn: everything on the network takes at least as long.
 const TICK: Duration = Duration::from_millis(10);
@@ -59,34 +55,6 @@ pub(crate) fn run(seed: u64, shown: bool) -> Result<Outcome, String> {
     run.judge(recovered_after)
 }
 
-/// What the software on an agent's host has to tell.
-#[derive(Default)]
-struct Slot {
-    agent: Option<Arc<Agent>>,
-    ended: Option<Result<(), String>>,
-}
-
-/// One agent's host.
-struct Host {
-    name: String,
-    disk: ForgetfulDisk,
-    slot: Arc<Mutex<Slot>>,
-    /// Not running, and when it will be again.
-    back_at: Option<Duration>,
-    /// Told to stop: until when it has to be over, and how long its successor takes.
-    stopping: Option<(Duration, Duration)>,
-}
-
-impl Host {
-    fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_up(&self) -> bool {
-        self.back_at.is_none() && self.stopping.is_none()
-    }
-}
-
 struct Run {
     stage: Arc<Stage>,
     sim: Sim<'static>,
@@ -114,24 +82,27 @@ impl Run {
             .tcp_capacity(4096)
             .build();
         for (host, _) in PORTS {
-            let (handler, trace) = (stage.aws.handler(), Arc::clone(&stage.trace));
-            let handler = Arc::new(Traced { host, handler, trace });
+            let (handler, trace, time) =
+                (stage.aws.handler(), Arc::clone(&stage.trace), Arc::clone(&stage.time));
+            let handler = Arc::new(Traced { host, handler, trace, time });
             sim.host(host, move || serve(handler.clone()));
         }
         let mut hosts = Vec::new();
         for agent in 0..agents(stage.seed) {
-            let host = Host {
-                name: format!("agent-{agent}"),
-                disk: ForgetfulDisk::new(stage.seed ^ agent as u64),
-                slot: Arc::default(),
-                back_at: None,
-                stopping: None,
-            };
+            let host = Host::new(stage, agent);
             let (stage, disk, slot) = (Arc::clone(stage), host.disk.clone(), Arc::clone(&host.slot));
+            let clock = Arc::clone(&host.clock);
             let starts = Arc::new(AtomicU64::new(0));
             sim.host(host.name.as_str(), move || {
                 let start = starts.fetch_add(1, Ordering::Relaxed);
-                software(Arc::clone(&stage), agent, start, disk.clone(), Arc::clone(&slot))
+                software(
+                    Arc::clone(&stage),
+                    agent,
+                    start,
+                    disk.clone(),
+                    Arc::clone(&clock),
+                    Arc::clone(&slot),
+                )
             });
             hosts.push(host);
         }
@@ -210,6 +181,15 @@ impl Run {
                     self.sim.set_link_max_message_latency(self.hosts[agent].name.as_str(), peer, most);
                 }
             }
+            Action::Name { agent, peer, is_unknown } => {
+                stage.links.forget(agent, peer, is_unknown);
+                let is_host = PORTS.iter().any(|(host, _)| *host == peer);
+                self.disturb_link(agent, peer, is_host && is_unknown);
+            }
+            Action::Clock { agent, by_s } => self.hosts[agent].clock.set_wrong(by_s),
+            Action::Disk { agent, is_full } => self.hosts[agent].disk.set_full(is_full),
+            Action::GiveUp { receives_max } => stage.give_up_after(receives_max),
+            Action::Redrive => self.strike("SQS gave up a message", stage.redrive()),
             Action::Sink { sink, name, mode } => self.set_mode(sink, name, mode),
             Action::Aws { name, rule } => {
                 self.rules.push((name, stage.aws.inject(rule)));
@@ -263,7 +243,9 @@ impl Run {
         let Some(running) = host.slot().agent.clone().filter(|_| host.is_up()) else { return };
         running.stop();
         host.stopping = Some((now + END_TIME_MAX, back_after));
+        let is_hung = self.modes.iter().any(|(name, _)| *name == HUNG);
         self.strike("SIGTERM", 1);
+        self.strike("SIGTERM, a sink hangs", u64::from(is_hung));
     }
 
     /// Lets everybody run for one tick, and looks after the agents.
@@ -274,7 +256,8 @@ impl Run {
         for agent in 0..self.hosts.len() {
             self.look_after(agent, now)?;
         }
-        if self.rules_now > 0 || !self.links_now.is_empty() || !self.hosts.iter().all(Host::is_up) {
+        let is_disturbed = |host: &Host| !host.is_up() || host.clock.is_too_wrong();
+        if self.rules_now > 0 || !self.links_now.is_empty() || self.hosts.iter().any(is_disturbed) {
             match self.disturbed.last_mut() {
                 Some((_, until)) if *until + TICK >= now => *until = now,
                 _ => self.disturbed.push((now, now)),
@@ -333,8 +316,11 @@ impl Run {
         self.links_now.clear();
         self.stage.aws.heal_all();
         self.rules_now = 0;
+        self.strike("SQS gave up a message", self.stage.redrive());
         for host in &self.hosts {
             host.disk.keep_power();
+            host.disk.set_full(false);
+            host.clock.set_wrong(0);
             for (peer, _) in PORTS {
                 self.sim.repair(host.name.as_str(), peer);
                 let most = Duration::from_millis(60);
@@ -383,123 +369,4 @@ impl Run {
         self.hosts.iter().for_each(|host| host.disk.crash());
         Ok(())
     }
-
-    fn judge(mut self, recovered_after: Duration) -> Result<Outcome, String> {
-        let ledger = &self.stage.ledger;
-        let names: Vec<&str> = Sink::ALL.map(Sink::name).into_iter().chain(["file"]).collect();
-        for host in &self.hosts {
-            for content in host.disk.files("out").values() {
-                ledger.read_lines("file", Additions::PLAIN, content.as_slice()).map_err(|e| e.to_string())?;
-            }
-            if let Some(letters) = host.disk.file("dead-letters.ndjson") {
-                ledger.read_dead_letters(letters.as_slice(), &names).map_err(|error| error.to_string())?;
-            }
-        }
-        let mut evidence = QueueEvidence::default();
-        let queues = [QUEUE, HANDOFF_QUEUE].into_iter();
-        let messages: Vec<_> = queues.flat_map(|queue| self.stage.aws.queue(queue).messages()).collect();
-        evidence.note_messages(&messages).map_err(|error| error.to_string())?;
-        evidence.messages_left = self.stage.messages_left();
-        let rules: Vec<SinkRule> = names
-            .iter()
-            .map(|name| match *name {
-                "elasticsearch" => SinkRule::with_unique_ids(name),
-                _ => SinkRule::new(name),
-            })
-            .collect();
-        let report = judge(ledger, &rules, &evidence);
-        self.count(&messages);
-        self.no_lease_lapsed_for_nothing(&messages)?;
-        let fingerprint = self.stage.trace.fingerprint();
-        if !report.passes() {
-            return Err(format!("{report}\n{} lines, {}", fingerprint.lines, fingerprint.hash));
-        }
-        let took = self.now();
-        Ok(Outcome { fingerprint, struck: self.struck, took, recovered_after, report })
-    }
-
-    /// A lease lapses only where something kept the agent from extending it, or from reading the log file.
-    fn no_lease_lapsed_for_nothing(&self, messages: &[MessageHistory]) -> Result<(), String> {
-        // What was disturbed may take as long as a lease until it is over.
-        let slack = Duration::from_secs(30);
-        let begin = self.stage.time.since_1970() - self.stage.time.now();
-        let time = |at_ms: u64| Duration::from_millis(at_ms).saturating_sub(begin);
-        for message in messages {
-            for (at, delivery) in message.deliveries.iter().enumerate() {
-                let mut later = message.deliveries[at + 1..].iter();
-                let Some(next) = later.find(|later| later.copy == delivery.copy) else { continue };
-                let (from, until) = (time(delivery.at_ms).saturating_sub(slack), time(next.at_ms));
-                let explained = self.disturbed.iter().any(|&(begin, end)| begin <= until && from <= end);
-                if !delivery.released && !explained {
-                    return Err(format!(
-                        "a lease lapsed for nothing: {delivery:?}, then {next:?}, of {:?}",
-                        message.objects
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts what struck without having been ordered one by one.
-    fn count(&mut self, messages: &[MessageHistory]) {
-        let deliveries = || messages.iter().flat_map(|message| message.deliveries.iter());
-        self.strike("SQS delivered twice", deliveries().filter(|delivery| delivery.copy > 0).count() as u64);
-        self.strike("stale delete", deliveries().filter(|d| d.stale_delete_ms.is_some()).count() as u64);
-        let lapsed = |d: &&Delivery| d.deleted_ms.is_none() && !d.released && d.extensions > 0;
-        let handed_off = messages.iter().filter(|message| message.body.contains("trailship.handoff"));
-        self.strike("handed off", handed_off.count() as u64);
-        self.strike("lease lapsed", deliveries().filter(lapsed).count() as u64);
-        for (peer, hits) in self.stage.links.hits() {
-            let name = match peer {
-                "s3" => "link to s3 cut",
-                "sqs" => "link to sqs cut",
-                "latency" => "latency",
-                _ => "link to a sink cut",
-            };
-            self.strike(name, hits);
-        }
-        for (name, id) in self.rules.clone() {
-            let fired = self.stage.aws.fired(id);
-            self.strike(name, fired);
-        }
-    }
-}
-
-/// What runs on an agent's host, each time that it starts.
-async fn software(
-    stage: Arc<Stage>,
-    agent: usize,
-    start: u64,
-    disk: ForgetfulDisk,
-    slot: Arc<Mutex<Slot>>,
-) -> turmoil::Result {
-    let ports = Ports {
-        compute: Arc::new(InlineCompute),
-        clock: Arc::new(VirtualClock(Arc::clone(&stage.time))),
-        random: Arc::new(SeededRandom::new(stage.seed ^ (start << 8 | agent as u64) << 32)),
-        disk: Arc::new(disk),
-        aws: sdk(&stage, agent),
-        transports: Arc::new(Ways { agent, stage: Arc::clone(&stage), start }),
-    };
-    let built = Arc::new(Agent::build(&stage.config(), ports).await?);
-    let lock = || slot.lock().unwrap_or_else(PoisonError::into_inner);
-    lock().agent = Some(Arc::clone(&built));
-    let result = built.run().await;
-    lock().ended = Some(result);
-    // The driver ends the process, and with it whatever still runs.
-    std::future::pending().await
-}
-
-/// The SDK's settings on the simulated network and time.
-fn sdk(stage: &Arc<Stage>, agent: usize) -> SdkConfig {
-    let credentials = Credentials::new("AKIDSIMULATION", "secret", None, None, "simulation");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(SdkClient { agent, links: Arc::clone(&stage.links) })
-        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .time_source(SharedTimeSource::new(SdkClock(Arc::clone(&stage.time))))
-        .build()
 }

@@ -26,6 +26,9 @@ const DEAD_QUEUE: &str = "notifications-dead";
 /// The queue of hand-offs, where they have one of their own.
 pub(crate) const HANDOFF_QUEUE: &str = "handoffs";
 
+/// Crashes and outages are many here, and nothing is to be given up for them.
+const RECEIVES_MAX: u32 = 1000;
+
 /// The hosts of AWS, and the ports by which configurations name them.
 pub(crate) const PORTS: [(&str, u16); 2] = [("s3", 4001), ("sqs", 4002)];
 
@@ -139,9 +142,20 @@ impl Stage {
         }
     }
 
-    /// Whether the queue holds nothing in any state.
+    /// From now on the queue gives up messages that were received so often.
+    pub(crate) fn give_up_after(&self, receives_max: u32) {
+        self.aws.queue(QUEUE).redrive_to(DEAD_QUEUE, receives_max).unwrap();
+    }
+
+    /// The queue gives up nothing more, and what it gave up is put back. Gives how many messages that were.
+    pub(crate) fn redrive(&self) -> u64 {
+        self.give_up_after(RECEIVES_MAX);
+        self.aws.queue(QUEUE).redrive().unwrap()
+    }
+
+    /// Whether the queues hold nothing in any state.
     pub(crate) fn is_quiet(&self) -> bool {
-        [QUEUE, HANDOFF_QUEUE].iter().all(|queue| self.aws.queue(queue).counts().is_empty())
+        self.messages_left() == 0
     }
 
     /// Messages that are left, those given up by the queue included.
@@ -220,7 +234,12 @@ impl Stage {
     }
 }
 
-async fn destinations(ledger: &Arc<Ledger>, seed: u64, acks: bool) -> (Vec<(Sink, Box<Peer>)>, String) {
+/// The stand-ins for all sinks, and Sumo Logic's URL. They need a runtime that is not paused, to listen where nobody asks.
+pub(crate) async fn destinations(
+    ledger: &Arc<Ledger>,
+    seed: u64,
+    acks: bool,
+) -> (Vec<(Sink, Box<Peer>)>, String) {
     let ledger = || Arc::clone(ledger);
     let elasticsearch = ElasticsearchOptions { seed, ..ElasticsearchOptions::default() };
     let ack_delay = std::time::Duration::ZERO;
@@ -244,8 +263,7 @@ async fn destinations(ledger: &Arc<Ledger>, seed: u64, acks: bool) -> (Vec<(Sink
 fn prepare(aws: &Aws, rng: &mut Rng) {
     aws.create_bucket(BUCKET, BucketOptions { versioned: rng.chance(0.5), ..BucketOptions::default() });
     let queue = aws.create_queue(QUEUE);
-    // Crashes and outages are many here, and nothing is to be given up for them.
-    queue.redrive_to(DEAD_QUEUE, 1000).unwrap();
+    queue.redrive_to(DEAD_QUEUE, RECEIVES_MAX).unwrap();
     let behaviour = QueueBehaviour {
         shuffle: rng.chance(0.7),
         duplicates: [0.0, 0.05, 0.3][rng.below(3)],

@@ -64,6 +64,8 @@ pub enum What {
     Expired,
     /// The queue was purged.
     Purged,
+    /// It was sent to the queue again whose dead-letter queue this is.
+    Redriven,
 }
 
 /// The life of one message on one queue.

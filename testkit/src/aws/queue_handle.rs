@@ -109,6 +109,19 @@ impl<'a> QueueHandle<'a> {
         Ok(())
     }
 
+    /// Puts everything from its dead-letter queue back, as new messages: they get new ids and a new age. Gives how
+    /// many there were.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html>
+    ///
+    /// # Errors
+    /// Where the queue does not exist.
+    pub fn redrive(&self) -> Result<u64, AwsError> {
+        let now = self.shared.clock.now();
+        let moved = self.shared.state().sqs.redrive(&self.name, now)?;
+        self.shared.changed.notify_waiters();
+        Ok(moved)
+    }
+
     /// The bodies of all messages that it holds, oldest first.
     #[must_use]
     pub fn bodies(&self) -> Vec<String> {

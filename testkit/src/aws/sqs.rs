@@ -319,6 +319,24 @@ impl Sqs {
         Ok(())
     }
 
+    /// Sends everything in a queue's dead-letter queue to it again, as new messages.
+    pub(crate) fn redrive(&mut self, name: &str, now: Millis) -> Result<u64, SqsError> {
+        let Some(target) = self.queue(name)?.dead_letter_queue() else { return Ok(0) };
+        let taken = self.queue(&target)?.clear();
+        let moved = taken.len() as u64;
+        for (message, copy) in taken {
+            record(&mut self.log, now, &target, &message.id, (copy, 0), What::Redriven);
+            let out = Outgoing {
+                body: message.body.clone(),
+                delay_ms: Some(0),
+                attributes: message.attributes.clone(),
+                objects: message.objects.clone(),
+            };
+            self.send(name, out, now)?;
+        }
+        Ok(moved)
+    }
+
     pub(crate) fn counts(&mut self, name: &str, now: Millis) -> Result<QueueCounts, SqsError> {
         let queue = self.queues.get_mut(name).ok_or_else(SqsError::no_queue)?;
         queue.promote(now);

@@ -345,7 +345,9 @@ impl Queue {
         self.ready.clear();
         self.hidden.clear();
         self.in_flight = 0;
-        self.messages.drain().map(|(_, stored)| (stored.message, stored.copy)).collect()
+        let mut all: Vec<_> = self.messages.drain().collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all.into_iter().map(|(_, stored)| (stored.message, stored.copy)).collect()
     }
 
     pub(super) fn counts(&self) -> QueueCounts {
