@@ -189,8 +189,7 @@ impl App {
         }
         let folder = &self.config.agent.state_dir;
         let about = || format!("agent.state_dir: {}", folder.display());
-        std::fs::create_dir_all(folder).with_context(about)?;
-        let lock = std::fs::File::create(folder.join("lock")).with_context(about)?;
+        let lock = crate::ports::lock_file(&folder.join("lock")).with_context(about)?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(std::fs::TryLockError::WouldBlock) => {

@@ -177,6 +177,8 @@ pub(super) struct RawSqs {
     pub(super) leases_max: u32,
     #[serde(default = "read_attempts")]
     pub(super) read_attempts: u32,
+    #[serde(default = "inline_events")]
+    pub(super) inline_events: bool,
 }
 
 pub(super) fn default_identity() -> String {
@@ -196,6 +198,9 @@ fn leases_max() -> u32 {
 }
 fn read_attempts() -> u32 {
     5
+}
+fn inline_events() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
