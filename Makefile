@@ -108,9 +108,12 @@ bench:
 
 # libFuzzer needs flags that are unstable; RUSTC_BOOTSTRAP lets the stable compiler take them.
 fuzz: $(CARGO_FUZZ)
-	@for target in notification log_file; do \
+	@for target in notification log_file config answers; do \
 		echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
-		RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --target-dir $(TARGET)/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS); \
+		mkdir -p fuzz/corpus/$$target; \
+		dictionary=$$(ls fuzz/$$target.dict 2>/dev/null || true); \
+		RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --target-dir $(TARGET)/fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) $${dictionary:+-dict=$$dictionary}; \
 	done
 
 clean:

@@ -21,7 +21,7 @@ use crate::config::{Config, ConfigError, ConfigSource, Draft, Machine, RemoteSec
 use crate::ports::{SystemClock, SystemRandom};
 use crate::secrets::SecretReader;
 use crate::sources::Stop;
-use crate::telemetry::init_logs;
+use crate::telemetry::{escaped_lines, init_logs};
 
 /// Runs the command; its exit status.
 pub async fn run(cli: Cli) -> u8 {
@@ -158,12 +158,12 @@ impl Loading {
 /// Says on standard error what is wrong.
 pub fn complain(text: &str) {
     // With standard error gone there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "trailship: {text}");
+    let _ = writeln!(std::io::stderr(), "trailship: {}", escaped_lines(text));
 }
 
 /// Says something on standard output; a reader that has gone away ends the talk, not the work.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", escaped_lines(text));
 }
 
 /// A supervisor may tell a process and its group: two signals within this time are one.

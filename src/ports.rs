@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use sinks::ports::{Clock, Compute, Job, Random};
 
 pub use dialer::SocketDialer;
-pub use disk::{Disk, DiskFile, Open};
+pub use disk::{Disk, DiskFile, Open, lock_file};
 pub use files::{DiskFiles, LocalFiles, LocalReader, blocking};
 pub use transport::{HttpTransport, TransportSettings};
 

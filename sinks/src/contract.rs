@@ -214,8 +214,10 @@ impl Answer {
     /// sink's secrets (which are taken out before the text is cut: a half of one is no less a secret).
     #[must_use]
     pub fn excerpt(&self, redactor: &Redactor) -> String {
-        let start = self.body.get(..EXCERPT_BYTES).unwrap_or(&self.body);
-        let text = redactor.clean(&String::from_utf8_lossy(start));
+        let text = match self.body.get(..EXCERPT_BYTES) {
+            Some(start) => redactor.clean_start(String::from_utf8_lossy(start).trim_end_matches('\u{fffd}')),
+            None => redactor.clean(&String::from_utf8_lossy(&self.body)),
+        };
         text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -125,14 +125,27 @@ impl Redactor {
         Self::default()
     }
 
-    /// Adds a secret as it stands and in base64.
+    /// Adds a secret as it stands and as it may be written elsewhere: in base64, in an address, in JSON.
     pub fn add(&mut self, secret: &str) {
-        if !secret.is_empty() {
-            self.0.push(STANDARD.encode(secret));
-            self.0.push(secret.to_owned());
-            // The longest first: one secret may hold another.
-            self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        if secret.is_empty() {
+            return;
         }
+        let in_json = serde_json::to_string(secret).unwrap_or_default();
+        for form in [
+            secret.to_owned(),
+            STANDARD.encode(secret),
+            STANDARD_NO_PAD.encode(secret),
+            URL_SAFE_NO_PAD.encode(secret),
+            percent_encoded(secret, char::to_ascii_uppercase),
+            percent_encoded(secret, char::to_ascii_lowercase),
+            in_json.get(1..in_json.len().saturating_sub(1)).unwrap_or_default().to_owned(),
+        ] {
+            if !form.is_empty() && !self.0.contains(&form) {
+                self.0.push(form);
+            }
+        }
+        // The longest first: one secret may hold another.
+        self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
     }
 
     /// `text` with every known secret replaced by `***`.
@@ -140,6 +153,35 @@ impl Redactor {
     pub fn clean(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
+
+    /// The same for the beginning of a longer text, without what may be the beginning of a secret at its end.
+    #[must_use]
+    pub fn clean_start(&self, text: &str) -> String {
+        let mut clean = self.clean(text);
+        let begun = |secret: &String| {
+            let ends = secret.char_indices().map(|(at, _)| at).skip(1);
+            let heads = ends.filter_map(|end| secret.get(..end));
+            heads.filter(|head| clean.ends_with(head)).map(str::len).max()
+        };
+        let begun = self.0.iter().filter_map(begun).max().unwrap_or(0);
+        clean.truncate(clean.len() - begun);
+        clean
+    }
+}
+
+/// A text as it stands in an address, all but what never needs it escaped.
+/// <https://www.rfc-editor.org/rfc/rfc3986#section-2.3>
+fn percent_encoded(text: &str, case: fn(&char) -> char) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.extend(format!("{byte:02x}").chars().map(|digit| case(&digit)));
+        }
+    }
+    encoded
 }
 
 impl fmt::Debug for Redactor {
@@ -203,5 +245,32 @@ mod tests {
         redactor.add("abcdef");
         assert_eq!(redactor.clean("abcdef abc YWJjZGVm x"), "*** *** *** x");
         assert!(!format!("{redactor:?}").contains("abc"));
+    }
+
+    #[test]
+    fn a_redactor_finds_secrets_as_addresses_and_json_write_them() {
+        let mut redactor = Redactor::new();
+        redactor.add("a/b+\"c\"?>");
+        for written in [
+            "a%2Fb%2B%22c%22%3F%3E",
+            "a%2fb%2b%22c%22%3f%3e",
+            "a/b+\\\"c\\\"?>",
+            "YS9iKyJjIj8+",
+            "YS9iKyJjIj8-",
+        ] {
+            assert_eq!(redactor.clean(&format!("<{written}>")), "<***>", "{written}");
+        }
+        // Without its padding it is the same secret.
+        redactor.add("hunter2");
+        assert_eq!(redactor.clean("aHVudGVyMg== aHVudGVyMg hunter2"), "*** *** ***");
+    }
+
+    #[test]
+    fn where_a_text_is_cut_no_part_of_a_secret_is_left() {
+        let mut redactor = Redactor::new();
+        redactor.add("long-secret");
+        assert_eq!(redactor.clean_start("x long-secret long-sec"), "x *** ");
+        assert_eq!(redactor.clean_start("x long-secret y"), "x *** y");
+        assert_eq!(redactor.clean("x long-sec"), "x long-sec");
     }
 }

@@ -22,8 +22,7 @@ impl StateLock {
         }
         let folder = &config.agent.state_dir;
         let about = || format!("agent.state_dir: {}", folder.display());
-        std::fs::create_dir_all(folder).with_context(about)?;
-        let lock = File::create(folder.join("lock")).with_context(about)?;
+        let lock = crate::ports::lock_file(&folder.join("lock")).with_context(about)?;
         match lock.try_lock() {
             Ok(()) => self.0 = Some(lock),
             Err(TryLockError::WouldBlock) => {

@@ -282,7 +282,11 @@ struct DemoFolder {
 impl DemoFolder {
     fn create(keep: bool) -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("trailship-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        // Whoever was there before, in a folder that all may write to, was not us.
+        let mut folder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path, keep })
     }
 

@@ -29,6 +29,7 @@ const SECTIONS: [&str; 6] = ["agent", "aws", "dead_letter", "ledger", "sinks", "
 const LABELS_MAX: usize = 32;
 const LABEL_BYTES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 63;
+const METADATA_SERVICE: &str = "the address of a metadata service, which gives out credentials: use another";
 
 /// What the sections are checked with.
 pub(super) struct Checker<'a> {
@@ -263,16 +264,17 @@ impl<'a> Checker<'a> {
             _ => self.problem(path, "neither https:// nor http://"),
         }
         if url::is_metadata_service(&host) {
-            self.problem(path, "the address of a metadata service, which gives out credentials: use another");
+            self.problem(path, METADATA_SERVICE);
         }
     }
 
     /// Checks a proxy's address.
     fn proxy(&self, address: Option<&str>, path: &str) -> Option<::sinks::Secret> {
         let address = address.filter(|address| !address.is_empty())?;
-        let scheme = url::scheme_and_host(address).map(|(scheme, _)| scheme);
-        let good = matches!(scheme.as_deref(), Some("http" | "https"));
+        let (scheme, host) = url::scheme_and_host(address).unwrap_or_default();
+        let good = matches!(scheme.as_str(), "http" | "https");
         self.require(good, path, "not a proxy's address: write http://host:port");
+        self.require(!url::is_metadata_service(&host), path, METADATA_SERVICE);
         match ::sinks::Secret::new(address) {
             Ok(secret) => Some(secret),
             Err(message) => {

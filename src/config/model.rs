@@ -177,6 +177,8 @@ pub struct Sqs {
     pub leases_max: usize,
     /// How often a broken log file is read before its rest is dead-lettered.
     pub read_attempts: u32,
+    /// Whether messages may hold events themselves.
+    pub inline_events: bool,
 }
 
 /// A bucket, or buckets, that notifications may name.

@@ -180,6 +180,8 @@ pub(super) struct RawSqs {
     pub(super) leases_max: u32,
     #[serde(default = "read_attempts")]
     pub(super) read_attempts: u32,
+    #[serde(default = "inline_events")]
+    pub(super) inline_events: bool,
 }
 
 pub(super) fn default_identity() -> String {
@@ -199,6 +201,9 @@ fn leases_max() -> u32 {
 }
 fn read_attempts() -> u32 {
     5
+}
+fn inline_events() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -186,6 +186,49 @@ fn plain_http_is_for_this_machine_or_on_demand() {
 }
 
 #[test]
+fn an_address_in_the_environment_is_held_to_the_same() {
+    let queue = with(QUEUE);
+    let at = |name: &str, url: &str| machine(&[(name, url)]);
+    let (all, queues) = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS");
+    let problems = read_with(&queue, &at(queues, "http://queue.example:9324")).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let problem = problems.first().unwrap();
+    assert!(
+        problem.contains("AWS_ENDPOINT_URL_SQS: http:// sends events and secrets in the clear"),
+        "{problem}"
+    );
+    assert!(problem.contains("set aws.allow_plaintext = true"), "{problem}");
+    let problems = read_with(&queue, &at(all, "https://169.254.169.254")).unwrap_err();
+    assert!(problems.first().unwrap().contains("metadata service"), "{problems:?}");
+    for good in ["https://queue.example", "http://127.0.0.1:9324"] {
+        assert!(read_with(&queue, &at(all, good)).is_ok(), "{good}");
+    }
+    let allowed = format!("[aws]\nallow_plaintext = true\n{queue}");
+    assert!(read_with(&allowed, &at(all, "http://queue.example:9324")).is_ok());
+    // Nobody asks AWS, or nobody looks at it.
+    assert!(read_with(&with(""), &at(all, "http://queue.example:9324")).is_ok());
+    let ignored = machine(&[(all, "http://a.example"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")]);
+    assert!(read_with(&queue, &ignored).is_ok());
+}
+
+#[test]
+fn a_metadata_service_is_no_destination_and_no_proxy() {
+    for host in ["169.254.169.254", "0xa9fea9fe", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"] {
+        let sink = format!("type = \"elasticsearch\"\nendpoints = [\"https://{host}\"]");
+        let problems = read(&http(&sink)).unwrap_err();
+        assert!(
+            problems.first().unwrap().contains("sinks.s.endpoints.0: the address of a metadata"),
+            "{problems:?}"
+        );
+        let problems = read(&http(&format!("{SEARCH}\nproxy = \"http://{host}:80\""))).unwrap_err();
+        assert!(
+            problems.first().unwrap().contains("sinks.s.proxy: the address of a metadata"),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn the_destinations_own_keys_are_checked_with_their_lines() {
     refused(
         &http(&format!("{SEARCH}\nindexx = \"a\"\ntls = {{ ca_fil = \"\" }}")),

@@ -19,13 +19,50 @@ pub(super) fn is_loopback(host: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Names of metadata services that are no addresses.
+const METADATA_NAMES: [&str; 4] =
+    ["instance-data", "instance-data.ec2.internal", "metadata", "metadata.google.internal"];
+
 /// Whether a host is where clouds keep the credentials of a machine or a task: nothing of ours is sent there.
+///
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>,
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>,
+/// <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html>
 pub(super) fn is_metadata_service(host: &str) -> bool {
-    match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(address)) => address.is_link_local(),
-        Ok(std::net::IpAddr::V6(address)) => address.is_unicast_link_local() || host == "fd00:ec2::254",
-        Err(_) => false,
+    let v6: Option<std::net::Ipv6Addr> = host.parse().ok();
+    let v4 = v6.map_or_else(|| numeric(host), |address| address.to_ipv4_mapped());
+    v4.is_some_and(|address| address.is_link_local())
+        || v6.is_some_and(|address| {
+            address.is_unicast_link_local()
+                || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+                || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23]
+        })
+        || METADATA_NAMES.contains(&host.trim_end_matches('.'))
+}
+
+/// An address of four bytes in any of the ways in which clients read one: `169.254.169.254`, `0xa9fea9fe`,
+/// `169.16689662`.
+/// <https://url.spec.whatwg.org/#concept-ipv4-parser>
+fn numeric(host: &str) -> Option<std::net::Ipv4Addr> {
+    let parts: Vec<&str> = host.trim_end_matches('.').split('.').collect();
+    let (last, firsts) = parts.split_last().filter(|(_, firsts)| firsts.len() < 4)?;
+    let mut address: u64 = 0;
+    for (at, part) in firsts.iter().enumerate() {
+        let byte = number(part).filter(|byte| *byte <= 255)?;
+        address |= byte << (24 - 8 * at);
     }
+    let rest = number(last).filter(|rest| *rest < 1 << (32 - 8 * firsts.len()))?;
+    u32::try_from(address | rest).ok().map(std::net::Ipv4Addr::from)
+}
+
+fn number(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    u64::from_str_radix(digits, radix).ok().filter(|_| plain)
 }
 
 /// The URL without user and password.
@@ -106,10 +143,29 @@ mod tests {
 
     #[test]
     fn metadata_services_are_known() {
-        for host in ["169.254.169.254", "169.254.170.2", "fe80::1", "fd00:ec2::254"] {
+        for host in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "0xa9fea9fe",
+            "2852039166",
+            "169.16689662",
+            "0251.0376.0251.0376",
+            "169.254.169.254.",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd00:0ec2::23",
+            "metadata.google.internal",
+            "instance-data",
+        ] {
             assert!(is_metadata_service(host), "{host}");
         }
-        assert!(!is_metadata_service("10.0.0.1"));
+        for host in
+            ["10.0.0.1", "169.253.1.1", "1.169.254", "0x", "a.0xa9fea9fe", "::1", "metadata.example", "+1"]
+        {
+            assert!(!is_metadata_service(host), "{host}");
+        }
     }
 
     #[test]

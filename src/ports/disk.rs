@@ -20,7 +20,7 @@ pub trait Disk: Send + Sync {
     /// Whether there is a file or a folder of this name.
     fn exists(&self, path: &Path) -> bool;
 
-    /// Makes one folder, whose own folder exists.
+    /// Makes one folder, whose own folder exists; its owner alone can look into it.
     ///
     /// # Errors
     /// Those of the system.
@@ -100,7 +100,10 @@ impl Disk for SystemDisk {
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        match std::fs::create_dir(folder) {
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(folder) {
             // Somebody else was quicker.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
             result => result,
@@ -134,6 +137,23 @@ impl Disk for SystemDisk {
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
     }
+}
+
+/// Opens the file that agents lock, so that one of them at a time works on what lies beside it; it is made, with its
+/// folders, where there is none, for its owner alone.
+///
+/// # Errors
+/// Those of the system.
+pub fn lock_file(path: &Path) -> io::Result<File> {
+    let (mut folders, mut options) = (std::fs::DirBuilder::new(), OpenOptions::new());
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folders, 0o700);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        folders.recursive(true).create(folder)?;
+    }
+    options.write(true).create(true).truncate(false).open(path)
 }
 
 struct SystemFile(File);

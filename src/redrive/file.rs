@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use sinks::ports::Files as _;
 
 use super::place::{Place, WINDOW};
-use crate::ports::{LocalFiles, blocking};
+use crate::ports::{LocalFiles, blocking, lock_file};
 
 /// So much of what stays is put back in one step.
 const STEP_BYTES: u64 = 1 << 20;
@@ -47,7 +47,7 @@ impl FilePlace {
         if !path.exists() && !aside.exists() {
             return Ok(Self::new(path, None, false, None));
         }
-        let lock = blocking(move || File::create(&lock_path)).await.with_context(about)?;
+        let lock = blocking(move || lock_file(&lock_path)).await.with_context(about)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => bail!("{}: another redrive is at work", about()),

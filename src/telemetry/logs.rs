@@ -6,6 +6,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::escape::JsonLines;
 use crate::config::{LogFormat, LogLevel};
 
 /// Sets up logging for the process; a second call changes nothing.
@@ -35,7 +36,7 @@ pub fn init(format: LogFormat, level: LogLevel) {
         registry.with(layer.with_ansi(terminal)).try_init()
     } else {
         let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
-        registry.with(layer.with_writer(std::io::stderr).with_target(false)).try_init()
+        registry.with(layer.with_writer(|| JsonLines(std::io::stderr())).with_target(false)).try_init()
     };
     // Set up already, by an earlier command in the same process.
     drop(result);

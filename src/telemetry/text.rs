@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::escape::escape;
+
 /// One line: time, level, message, fields.
 ///
 /// Values may come from an attacker's hands, such as an object's key: what could move the cursor, begin another
@@ -84,19 +86,6 @@ impl Visit for Line {
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         self.put(field, &value.to_string(), true);
-    }
-}
-
-fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        // The letters of the second half change the direction of writing, or break lines in some viewers.
-        if c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
     }
 }
 

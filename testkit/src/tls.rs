@@ -16,7 +16,11 @@ use tokio_rustls::TlsAcceptor;
 pub const AUTHORITY_PEM: &str = include_str!("../tls/authority.pem");
 /// The certificate of a server named `localhost`, or `127.0.0.1`.
 pub const SERVER_PEM: &str = include_str!("../tls/server.pem");
-/// Its key.
+/// The certificate of that server, whose time is over.
+pub const EXPIRED_PEM: &str = include_str!("../tls/expired.pem");
+/// The certificate of a server named `stranger.example`.
+pub const STRANGER_PEM: &str = include_str!("../tls/stranger.pem");
+/// The key of all three.
 pub const SERVER_KEY: &str = include_str!("../tls/server.key");
 /// The certificate of a client.
 pub const CLIENT_PEM: &str = include_str!("../tls/client.pem");
@@ -48,7 +52,15 @@ pub fn roots() -> io::Result<RootCertStore> {
 /// # Errors
 /// If it cannot be used.
 pub fn acceptor(clients: Clients) -> io::Result<TlsAcceptor> {
-    let chain = CertificateDer::from_pem_slice(SERVER_PEM.as_bytes()).map_err(io::Error::other)?;
+    acceptor_with(clients, SERVER_PEM)
+}
+
+/// Accepts connections with another certificate of the same key.
+///
+/// # Errors
+/// If it cannot be used.
+pub fn acceptor_with(clients: Clients, certificate_pem: &str) -> io::Result<TlsAcceptor> {
+    let chain = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_slice(SERVER_KEY.as_bytes()).map_err(io::Error::other)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

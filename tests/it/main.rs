@@ -26,7 +26,9 @@ mod odd_inputs;
 mod parquet;
 mod redrive;
 mod rotation;
+mod secret_grep;
 mod secrets;
+mod security;
 mod shutdown;
 mod slow;
 #[cfg(target_os = "linux")]

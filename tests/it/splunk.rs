@@ -68,7 +68,7 @@ async fn with_acknowledgement_a_message_is_deleted_only_when_the_indexers_confir
 }
 
 /// Passes connections on to `target`, through TLS with a certificate of the tests' own authority; its port.
-async fn tls_before(target: &str) -> u16 {
+pub(crate) async fn tls_before(target: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (acceptor, target) = (acceptor(Clients::Any).unwrap(), target.to_owned());

@@ -87,6 +87,19 @@ def destinations_are_documented(path: Path, text: str) -> Iterator[str]:
             yield f"`{name}` has no section in docs/sinks.md"
 
 
+def tests_of_the_threat_table_are_there(path: Path, text: str) -> Iterator[str]:
+    """Each test that docs/security.md names is a function of some Rust file."""
+    if path != ROOT / "docs" / "security.md":
+        return
+    functions = set[str]()
+    for source in files(".rs"):
+        functions.update(re.findall(r"\bfn (\w+)\(", source.read_text(encoding="utf-8")))
+    for row in re.findall(r"^\|.*\|(.*)\|$", text, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", row):
+            if name not in functions:
+                yield f"no test is named `{name}`"
+
+
 def log_codes_are_documented(path: Path, text: str) -> Iterator[str]:
     """Each `code` of a log line has a row in docs/operations.md that says what to do."""
     if path.suffix != ".rs" or not {ROOT / "src", ROOT / "sinks" / "src"} & set(path.parents):
@@ -118,6 +131,7 @@ RULES: list[Callable[[Path, str], Iterator[str]]] = [
     the_architecture_page_is_short,
     destinations_are_documented,
     log_codes_are_documented,
+    tests_of_the_threat_table_are_there,
     selects_are_biased,
 ]
 

@@ -90,6 +90,77 @@ fn no_secret_is_shown_by_anything_that_can_be_printed() {
     }
 }
 
+/// What error pages and error objects say of a request, where they repeat it: as it stands, in an address, in base64.
+fn repeated(head: &crate::Head) -> String {
+    use base64::Engine as _;
+    let escaped = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                byte if byte.is_ascii_alphanumeric() || byte == b'-' => char::from(byte).to_string(),
+                byte => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    let mut text = head.url.clone();
+    for (name, value) in &head.headers {
+        let bare = value.split_once(' ').map_or(value.as_str(), |(_, rest)| rest);
+        let coded = base64::engine::general_purpose::STANDARD.encode(bare);
+        text += &format!(" {name}: {value} {} {coded}", escaped(value));
+    }
+    text
+}
+
+/// Answers that repeat a request, in every shape that a destination reads.
+fn echoes(text: &str) -> Vec<String> {
+    let long = format!("{text} ").repeat(40_000 / text.len());
+    vec![
+        text.to_owned(),
+        long,
+        format!("<html>{text}</html>"),
+        json!({ "error": { "type": text, "reason": text, "caused_by": { "type": text, "reason": text } } }).to_string(),
+        json!({ "error": text, "message": text, "errors": [{ "code": text, "message": text }] }).to_string(),
+        json!({ "text": text, "code": 4 }).to_string(),
+        json!({ "text": text, "code": 6, "invalid-event-number": 0 }).to_string(),
+        json!({ "response": text }).to_string(),
+        json!({ "took": 1, "errors": true, "items": [{ "create": { "status": 400, "error": {
+            "type": "mapper_parsing_exception", "reason": text, "caused_by": { "type": text, "reason": text } } } }] })
+        .to_string(),
+        json!({ "took": 1, "errors": true, "items": [{ "create": { "status": 403, "error": {
+            "type": text, "reason": text } } }] })
+        .to_string(),
+        json!({ "name": text, "cluster_name": text, "version": { "number": text, "distribution": text } }).to_string(),
+    ]
+}
+
+#[test]
+fn no_answer_that_repeats_the_request_gives_a_secret_away() {
+    let event = [Sample::new("{}").event()];
+    let attempt = Attempt::default();
+    let hidden = |shown: &str| !shown.contains("hunter2") && !shown.contains("aHVudGVyMi1zZWNyZX");
+    for &type_name in TYPES {
+        let built = built(type_name, &common());
+        let Some(sink) = built.http_sink() else { continue };
+        let text = repeated(&sink.head(&attempt));
+        assert!(!hidden(&text), "{type_name} sends no secret");
+        for body in echoes(&text) {
+            for status in (200..=599).filter(|status| status % 100 < 32) {
+                let answer =
+                    answer(status, &[("location", &text), ("content-type", "application/json")], &body);
+                let shown = format!("{:?}", sink.judge(&event, &attempt, &answer));
+                assert!(hidden(&shown), "{type_name} {status} {body}: {shown}");
+                let Some(probe) = &built.probe else { continue };
+                for step in 0..probe.steps().len() {
+                    let shown = format!("{:?}", probe.read(step, &answer));
+                    assert!(hidden(&shown), "{type_name} {status} {body}: {shown}");
+                }
+                let all = vec![Some(answer); probe.steps().len()];
+                let shown = probe.apply(&all).map_or_else(|why| why, |steps| format!("{steps:?}"));
+                assert!(hidden(&shown), "{type_name} {status} {body}: {shown}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_wrong_address_is_refused_without_being_quoted() {
     for (text, message) in [

@@ -10,6 +10,7 @@ use super::super::problem::{nearest, unknown_key};
 use super::super::raw::{RawAssumeRole, RawAws, RawEndpoints};
 use super::super::remote::SecretSource;
 use super::super::tree::Node;
+use super::sources::identity_path;
 use super::{Checker, dead_letter, part};
 
 impl Checker<'_> {
@@ -76,6 +77,20 @@ impl Checker<'_> {
             proxy: self.proxy(raw.proxy.as_deref(), &format!("{path}.proxy")),
             profile: raw.profile.clone(),
             assume_role,
+        }
+    }
+
+    /// The SDK takes addresses from the environment as well: they are held to what holds for those of the document.
+    /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+    fn endpoints_of_environment(&self, identity: &str) {
+        if self.machine.variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") == Some("true") {
+            return;
+        }
+        for service in ["", "_S3", "_SQS", "_STS", "_SECRETS_MANAGER", "_SSM"] {
+            let name = format!("AWS_ENDPOINT_URL{service}");
+            if let Some(url) = self.machine.variable(&name) {
+                self.address(url, &name, false, identity);
+            }
         }
     }
 
@@ -148,6 +163,9 @@ impl Checker<'_> {
                 let hint = meant.map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"));
                 self.problem(path, &format!("there is no identity [aws.{name}]{hint}"));
             }
+        }
+        if let Some((_, name)) = used.iter().find(|(_, name)| !self.plaintext(name)) {
+            self.endpoints_of_environment(&identity_path(name));
         }
         for name in known.keys().filter(|name| *name != DEFAULT_IDENTITY) {
             if !used.iter().any(|(_, other)| other == name) {

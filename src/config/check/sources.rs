@@ -87,6 +87,7 @@ impl Checker<'_> {
             fetch_concurrency: raw.fetch_concurrency as usize,
             leases_max: raw.leases_max as usize,
             read_attempts: raw.read_attempts,
+            inline_events: raw.inline_events,
         };
         (labels, filter, SourceKind::Sqs(queue))
     }

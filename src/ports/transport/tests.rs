@@ -1,15 +1,20 @@
 //! Certificates, proxies and redirects, against real sockets.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use testkit::tls::{AUTHORITY_PEM, CLIENT_KEY, CLIENT_PEM, Clients, acceptor};
+use sinks::ports::{Address, Dialer as _};
+use testkit::tls::{
+    AUTHORITY_PEM, CLIENT_KEY, CLIENT_PEM, Clients, EXPIRED_PEM, SERVER_PEM, STRANGER_PEM, acceptor,
+    acceptor_with,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::ports::SocketDialer;
 
 /// Reads up to the end of a request's head.
 async fn head_of(stream: &mut (impl AsyncRead + Unpin)) -> String {
@@ -135,6 +140,122 @@ async fn the_certificate_has_to_bear_the_name_that_is_wanted() {
     assert_eq!(ask(&named("localhost"), &url).await.unwrap().status, 200);
     let why = ask(&named("other.example"), &url).await.unwrap_err();
     assert_eq!(why.code, ReasonCode::Tls, "{why}");
+}
+
+/// What a peer does with a connection that begins with a TLS handshake.
+#[derive(Clone, Copy)]
+enum Peer {
+    /// Shows this certificate.
+    Shows(&'static str),
+    /// Says these bytes, whatever it hears.
+    Says(&'static [u8]),
+}
+
+/// The port of a peer; all that reached it in the clear, or through TLS.
+async fn peer(peer: Peer) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let hears = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut bytes = vec![0; 64 << 10];
+            let count = match peer {
+                Peer::Shows(pem) => match acceptor_with(Clients::Any, pem).unwrap().accept(socket).await {
+                    Ok(mut stream) => stream.read(&mut bytes).await.unwrap_or(0),
+                    Err(_) => 0,
+                },
+                Peer::Says(said) => {
+                    let count = socket.read(&mut bytes).await.unwrap_or(0);
+                    let _ = socket.write_all(said).await;
+                    count + socket.read(&mut bytes[count..]).await.unwrap_or(0)
+                }
+            };
+            hears.lock().unwrap().extend_from_slice(&bytes[..count]);
+        }
+    });
+    (port, heard)
+}
+
+/// The start of an answer to a handshake by a server that has TLS 1.1 at best.
+/// <https://www.rfc-editor.org/rfc/rfc4346#section-7.4.1.3>
+const HELLO_OF_TLS_1_1: &[u8] = &{
+    // Record, handshake, version; 32 bytes of randomness, no session, TLS_RSA_WITH_AES_128_CBC_SHA, no compression.
+    let mut hello = [7; 47];
+    let (head, tail) = ([22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2], [0, 0, 0x2f, 0]);
+    let mut at = 0;
+    while at < head.len() {
+        hello[at] = head[at];
+        at += 1;
+    }
+    at = 0;
+    while at < tail.len() {
+        hello[43 + at] = tail[at];
+        at += 1;
+    }
+    hello
+};
+/// The alert `protocol_version`, which is what newer servers say to older clients and the other way round.
+const ALERT_VERSION: &[u8] = &[21, 3, 2, 0, 2, 2, 70];
+
+#[tokio::test]
+async fn a_peer_that_cannot_be_trusted_is_told_apart_and_hears_nothing_of_the_request() {
+    let files = Files::new();
+    let trusting = files.trusting();
+    let unknown = TransportSettings { timeout: Duration::from_secs(10), ..TransportSettings::default() };
+    for (about, settings, kind, words) in [
+        ("a good one", &trusting, Peer::Shows(SERVER_PEM), &[][..]),
+        ("one whose time is over", &trusting, Peer::Shows(EXPIRED_PEM), &["expired"][..]),
+        ("one of another name", &trusting, Peer::Shows(STRANGER_PEM), &["localhost", "name"]),
+        ("one of an unknown authority", &unknown, Peer::Shows(SERVER_PEM), &["UnknownIssuer"]),
+        ("one with TLS 1.1", &trusting, Peer::Says(HELLO_OF_TLS_1_1), &["incompatible"]),
+        ("one that wants another version", &trusting, Peer::Says(ALERT_VERSION), &["ProtocolVersion"]),
+        ("one without TLS", &trusting, Peer::Says(OK.as_bytes()), &["corrupt"]),
+    ] {
+        let (port, heard) = peer(kind).await;
+        let head = Head {
+            method: "POST",
+            url: format!("https://localhost:{port}/secret-path"),
+            headers: vec![("authorization", "Bearer secret-token".to_owned())],
+        };
+        let transport = HttpTransport::new(settings, &["localhost".to_owned()]).unwrap();
+        let by_http = transport.exchange(head, Bytes::from_static(b"secret-body")).await.map(|_| ());
+        let dialer = SocketDialer::new(settings).unwrap();
+        let address = Address { host: "localhost".to_owned(), port, tls: true };
+        let by_socket = dialer.dial(&address).await.map(|_| ());
+        if words.is_empty() {
+            assert!(by_socket.is_ok() && !heard.lock().unwrap().is_empty(), "{about}");
+            continue;
+        }
+        for failed in [by_http, by_socket] {
+            let why = failed.expect_err(about);
+            assert_eq!(why.code, ReasonCode::Tls, "{about}: {why}");
+            assert!(words.iter().all(|word| why.text.contains(word)), "{about}: {why}");
+        }
+        let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+        assert!(!heard.contains("secret"), "{about}: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_no_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://127.0.0.1:{}/", listener.local_addr().unwrap().port());
+    let said = Arc::new(Mutex::new(0));
+    let says = Arc::clone(&said);
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        head_of(&mut socket).await;
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let part = vec![b' '; 64 << 10];
+        while socket.write_all(&part).await.is_ok() {
+            *says.lock().unwrap() += part.len();
+        }
+    });
+    let why = ask(&TransportSettings::default(), &url).await.unwrap_err();
+    assert_eq!(why.code, ReasonCode::Garbled, "{why}");
+    let said = *said.lock().unwrap();
+    assert!((ANSWER_BYTES_MAX..2 * ANSWER_BYTES_MAX).contains(&said), "{said}");
 }
 
 #[tokio::test]

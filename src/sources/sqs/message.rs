@@ -116,6 +116,7 @@ impl SqsSource {
         }
         let end = match notification.content {
             Content::Objects(objects) => self.ship_objects(objects, message).await,
+            Content::Events(_) if !self.config.inline_events => self.refuse_inline(&message),
             Content::Events(inline) => self.ship_inline(inline, message).await,
             Content::Handoff(handoffs) => self.ship_handoffs(handoffs, message).await,
             Content::Nothing(why) => {
@@ -166,6 +167,18 @@ impl SqsSource {
             }
         }
         self.run_all(parts, message).await
+    }
+
+    /// Whoever may send to the queue can write such a message, and no bucket bears witness to what it says.
+    fn refuse_inline(&self, message: &Received<'_>) -> MessageEnd {
+        message.lease.stay();
+        tracing::error!(
+            code = "inline_not_allowed",
+            source = self.name,
+            message = message.id,
+            "a message holds events, and `inline_events` is false: forged, or to be allowed; it stays on the queue"
+        );
+        MessageEnd::Refused
     }
 
     async fn ship_inline(&self, inline: InlineEvents, message: Received<'_>) -> MessageEnd {

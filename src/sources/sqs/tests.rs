@@ -116,6 +116,7 @@ fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
         fetch_concurrency: 2,
         leases_max: 100,
         read_attempts: 5,
+        inline_events: true,
     };
     (identity, config)
 }
