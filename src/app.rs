@@ -23,6 +23,7 @@ use crate::lanes::Lanes;
 use crate::meter::{Counted, LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
+use crate::sources::bucket_pause::BucketPauses;
 use crate::sources::directory::DirectorySource;
 use crate::sources::leases::Leases;
 use crate::sources::shipped::Shipped;
@@ -54,6 +55,8 @@ pub struct App {
     pub files: Arc<dyn Files>,
     /// Where each sink's events go, for display.
     pub endpoints: Vec<Vec<String>>,
+    /// Buckets that refuse us.
+    pub pauses: Arc<BucketPauses>,
     /// What of messages has ended, by source.
     shipped: BTreeMap<String, Arc<Shipped>>,
     /// Whether the admin pages are served.
@@ -133,6 +136,7 @@ impl App {
             owed: Owed::new(config.sinks.len()),
         };
         Ok(Self {
+            pauses: BucketPauses::new(Arc::clone(&metrics), Arc::clone(&plan.clock)),
             shipped: config.sources.iter().map(|source| (source.name.clone(), Arc::default())).collect(),
             config: Arc::new(config),
             plan: Arc::new(plan),
@@ -276,6 +280,7 @@ impl App {
             sources: sources.to_vec(),
             places: self.endpoints.clone(),
             counted: Counted::default(),
+            pauses: Arc::clone(&self.pauses),
         }
     }
 
@@ -327,6 +332,7 @@ impl App {
                     plan: Arc::clone(&self.plan),
                     meter,
                     leases,
+                    pauses: Arc::clone(&self.pauses),
                     shipped: self.shipped.get(&source.name).cloned().unwrap_or_default(),
                     slots: Arc::clone(slots),
                 });

@@ -58,7 +58,8 @@ impl Pages {
         let clock = Arc::clone(&app.plan.clock);
         let started_at = clock.now();
         let shown = RwLock::new(Shown::of(app, meters));
-        let front = Arc::new(Front { clock: Arc::clone(&clock), started_at, shown, reload: Mutex::default() });
+        let front =
+            Arc::new(Front { clock: Arc::clone(&clock), started_at, shown, reload: Mutex::default() });
         let heartbeat = Heartbeat::new(clock);
         let (text, token) = (Arc::clone(&front), Arc::clone(&front));
         let admin = Admin {

@@ -47,11 +47,7 @@ impl Successors for NoSuccessor {
 ///
 /// # Errors
 /// If the pages' address cannot be bound, the state is another agent's, a source cannot start, or one has died.
-pub async fn supervise(
-    mut app: Arc<App>,
-    stop: Stop,
-    successors: &mut dyn Successors,
-) -> anyhow::Result<()> {
+pub async fn supervise(mut app: Arc<App>, stop: Stop, successors: &mut dyn Successors) -> anyhow::Result<()> {
     let mut lock = StateLock::default();
     lock.take_for(&app.config)?;
     let mut meters = app.meters();
@@ -116,12 +112,11 @@ fn take_over(old: &App, new: &App) {
         old.into_iter().filter(|name| !new.contains(name)).collect()
     };
     let metrics = &new.metrics;
-    metrics.retire(
-        &gone(old.source_names(), &new.source_names()),
-        &gone(old.sink_names(), &new.sink_names()),
-    );
+    metrics
+        .retire(&gone(old.source_names(), &new.source_names()), &gone(old.sink_names(), &new.sink_names()));
     metrics.bear(&new.source_names(), &new.sink_names());
     metrics.configuration(&new.config.sha256);
+    new.pauses.tell();
 }
 
 fn reloads_well(metrics: &Metrics, pages: Option<&Pages>) {

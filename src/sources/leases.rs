@@ -107,6 +107,17 @@ impl Lease {
         self.change(|held| held.stays = true);
     }
 
+    /// Puts the message back, to be visible again after `delay`; at once where that is nothing.
+    pub async fn put_back(self, delay: Duration) {
+        let change = self.leases.lock().get(&self.id).filter(|held| !held.stays).map(|held| {
+            let left = (held.start + VISIBILITY_MAX).saturating_sub(self.leases.clock.monotonic());
+            Change { id: self.id, receipt: self.receipt.clone(), visibility: delay.min(left) }
+        });
+        if let Some(change) = change {
+            self.leases.change_all(&[change], false).await;
+        }
+    }
+
     /// Keeps the message until everything is given back, at a shutdown.
     pub fn hand_back(mut self) {
         self.is_handed_back = true;

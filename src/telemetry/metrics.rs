@@ -166,6 +166,7 @@ impl Metrics {
         self.gauge("memory_budget_bytes", &[]);
         self.counter("dead_letter_write_failures_total", &[]);
         self.gauge("config_reload_success", &[]).set(1);
+        self.gauge("trail_check_ok", &["bucket_access"]).set(1);
         self.gauge("build_info", &[env!("CARGO_PKG_VERSION")]).set(1);
     }
 

@@ -1,5 +1,7 @@
 //! The life of one log file: read it, wait for its shares, read it again for what is still owed.
 
+mod gate;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -129,8 +131,7 @@ impl LogFileJob {
     /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that.
     pub async fn run(self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
         let all: Vec<&Claim> = self.claims.iter().collect();
-        let read = self.read(&all, false).await;
-        drop(slot);
+        let read = self.read_first(&all, slot).await;
         if let Read::Kept(why) = read {
             return JobEnd::Kept(why);
         }
@@ -165,6 +166,7 @@ impl LogFileJob {
             if account.is_closed() {
                 return Ok(());
             }
+            self.wait_open(None).await;
             let permit = lane.admit_pass().await;
             let Some(permit) = permit else { return Err(format!("sink {} has ended", lane.config().name)) };
             self.observer.again(&self.name(), claim.lane, owed_events(&account));
@@ -213,7 +215,7 @@ impl LogFileJob {
                 reads.max().unwrap_or(1)
             };
             self.observer.failed(&self.name(), &error, attempt);
-            if attempt >= self.reads_max {
+            if attempt >= self.reads_max || self.is_shut_out(&error) {
                 return self.give_up(&error, attempt, patient).await;
             }
             self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;

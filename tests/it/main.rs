@@ -8,6 +8,7 @@ mod config;
 mod checks;
 mod configuration;
 mod crash;
+mod denied_bucket;
 mod elasticsearch;
 mod everywhere;
 mod full_run;
@@ -21,6 +22,7 @@ mod odd_inputs;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod redrive;
+mod reload;
 mod rotation;
 mod secrets;
 mod shutdown;
