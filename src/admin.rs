@@ -30,8 +30,8 @@ use tokio::sync::Semaphore;
 
 pub use heartbeat::Heartbeat;
 pub use status::{
-    Counts, Memory, NotReady, Reload, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource,
-    Trouble,
+    Counts, Memory, NotReady, PausedBucketStatus, Reload, SinkState, SinkStatus, SourceState, SourceStatus,
+    Status, StatusSource, Trouble,
 };
 
 /// Connections at once; further ones wait to be accepted.

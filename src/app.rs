@@ -26,6 +26,7 @@ use crate::ledger::{Deliveries, DeliveryLedger};
 use crate::meter::{Counted, LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
+use crate::sources::bucket_pause::BucketPauses;
 use crate::sources::directory::DirectorySource;
 use crate::sources::shipped::Shipped;
 use crate::status::Board;
@@ -57,6 +58,8 @@ pub struct App {
     pub files: Arc<dyn Files>,
     /// Where each sink's events go, for display.
     pub endpoints: Vec<Vec<String>>,
+    /// Buckets that refuse us.
+    pub pauses: Arc<BucketPauses>,
     /// What of messages has ended, by source.
     shipped: BTreeMap<String, Arc<Shipped>>,
     /// Whether the admin pages are served.
@@ -146,6 +149,7 @@ impl App {
             deliveries,
         };
         Ok(Self {
+            pauses: BucketPauses::new(Arc::clone(&metrics), Arc::clone(&plan.clock)),
             shipped: config.sources.iter().map(|source| (source.name.clone(), Arc::default())).collect(),
             config: Arc::new(config),
             plan: Arc::new(plan),
@@ -296,6 +300,7 @@ impl App {
             sources: sources.to_vec(),
             places: self.endpoints.clone(),
             counted: Counted::default(),
+            pauses: Arc::clone(&self.pauses),
         }
     }
 

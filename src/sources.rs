@@ -1,6 +1,7 @@
 //! Where log files are announced: a queue, or a local folder.
 
 pub mod admit;
+pub mod bucket_pause;
 pub mod directory;
 pub mod leases;
 pub mod shipped;

@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 use sinks::{Lane, Outcome};
 
 use crate::admin::{
-    Counts, Memory, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
+    Counts, Memory, PausedBucketStatus, SinkState, SinkStatus, SourceState, SourceStatus, Status,
+    StatusSource, Trouble,
 };
 use crate::config::{Config, Source, SourceKind};
 use crate::meter::{Counted, SourceMeter, refresh};
+use crate::sources::bucket_pause::{BucketPauses, PausedBucket};
 use crate::telemetry::Metrics;
 use crate::worker::Plan;
 
@@ -25,6 +27,8 @@ pub struct Board {
     pub sources: Vec<Arc<SourceMeter>>,
     /// Where each sink's events go, for display.
     pub places: Vec<Vec<String>>,
+    /// Buckets that refuse us.
+    pub pauses: Arc<BucketPauses>,
     /// What of it is in the metrics.
     pub counted: Counted,
 }
@@ -78,6 +82,7 @@ impl Board {
             last_receive_seconds_ago: meter.last_receive().map(|at| self.since(at)),
             visible_messages: is_queue.then(|| meter.visible_messages()),
             leases: is_queue.then(|| meter.held_leases()),
+            paused_buckets: self.pauses.paused(meter.name()).into_iter().map(paused).collect(),
             log_files: meter.log_files(),
             events: meter.events_read(),
         }
@@ -137,6 +142,16 @@ impl StatusSource for Board {
             dead_letter_write_failures: self.metrics.counter("dead_letter_write_failures_total", &[]).get(),
             warnings: self.config.warnings.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+fn paused(bucket: PausedBucket) -> PausedBucketStatus {
+    PausedBucketStatus {
+        remedy: format!("bucket {}: {}", bucket.bucket, bucket.remedy),
+        name: bucket.bucket,
+        text: bucket.text,
+        paused_seconds: bucket.age.as_secs(),
+        waiting_log_files: bucket.waiting as u64,
     }
 }
 

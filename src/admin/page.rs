@@ -140,7 +140,19 @@ fn source_row(out: &mut String, source: &SourceStatus) -> fmt::Result {
         Count(source.events),
         Ago(source.last_receive_seconds_ago),
     )?;
-    trouble_row(out, source.trouble.as_ref(), 8)
+    trouble_row(out, source.trouble.as_ref(), 8)?;
+    source.paused_buckets.iter().try_for_each(|bucket| {
+        write!(
+            out,
+            "<tr class=\"trouble\"><td colspan=\"8\"><b class=\"bad\">Bucket {} refuses us</b> for {}, {} log files wait: \
+             {}<br><b>What to do:</b> {}</td></tr>",
+            Text(&bucket.name),
+            Span(bucket.paused_seconds),
+            Count(bucket.waiting_log_files),
+            Text(&bucket.text),
+            Text(&bucket.remedy)
+        )
+    })
 }
 
 fn sink_row(out: &mut String, sink: &SinkStatus) -> fmt::Result {

@@ -61,8 +61,22 @@ pub struct SourceStatus {
     pub visible_messages: Option<u64>,
     /// Messages held.
     pub leases: Option<u64>,
+    /// Buckets that refuse us; their log files wait.
+    pub paused_buckets: Vec<PausedBucketStatus>,
     pub log_files: u64,
     pub events: u64,
+}
+
+/// A bucket that refuses us.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PausedBucketStatus {
+    pub name: String,
+    /// What S3 said.
+    pub text: String,
+    pub remedy: String,
+    pub paused_seconds: u64,
+    /// Log files that wait for it here; others wait on the queue.
+    pub waiting_log_files: u64,
 }
 
 /// How a source is.
@@ -211,7 +225,7 @@ pub struct NotReady<'a> {
 }
 
 impl Status {
-    /// Every reason for not being ready: a source that does not answer, or a sink that refuses us.
+    /// Every reason for not being ready: a source that does not answer, or a bucket or a sink that refuses us.
     ///
     /// A sink that is slow or down is none: it is the destination's affair, and nobody need act here.
     pub fn not_ready(&self) -> Vec<NotReady<'_>> {
@@ -229,6 +243,14 @@ impl Status {
             };
             NotReady { source: None, sink: Some(&sink.name), code, remedy }
         });
-        sources.chain(sinks).collect()
+        let buckets = self.sources.iter().flat_map(|source| {
+            source.paused_buckets.iter().map(|bucket| NotReady {
+                source: Some(&source.name),
+                sink: None,
+                code: "bucket_denied",
+                remedy: &bucket.remedy,
+            })
+        });
+        sources.chain(buckets).chain(sinks).collect()
     }
 }

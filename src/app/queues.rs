@@ -51,6 +51,7 @@ impl App {
                 plan: Arc::clone(&self.plan),
                 meter,
                 leases,
+                pauses: Arc::clone(&self.pauses),
                 shipped: shipped.cloned().unwrap_or_default(),
                 slots,
             }))

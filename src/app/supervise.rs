@@ -118,6 +118,7 @@ fn take_over(old: &App, new: &App) {
     );
     metrics.bear(&new.config.source_names(), &new.sink_names());
     metrics.configuration(&new.config.sha256);
+    new.pauses.tell();
 }
 
 fn reloads_well(metrics: &Metrics, pages: Option<&Pages>) {

@@ -15,6 +15,8 @@ const NO_SOURCES: &str = "the configuration has no [sources.…]: nothing brings
 
 /// Runs the agent.
 pub async fn run(cli: &Cli) -> Result<u8, Failure> {
+    // First of all: without a handler the signal would end the process.
+    let hangup = signal(SignalKind::hangup()).ok();
     let (config, draft) = Loading::begin(cli)?.all_secrets().await?;
     if config.sources.is_empty() {
         return Err(Failure::Usage(NO_SOURCES.to_owned()));
@@ -29,7 +31,7 @@ pub async fn run(cli: &Cli) -> Result<u8, Failure> {
         source: ConfigSource::choose(cli.config.as_deref(), &Machine::here()),
         draft,
         ports: ports.clone(),
-        hangup: signal(SignalKind::hangup()).ok(),
+        hangup,
     };
     let app = App::build_on(ports, Choices::default(), config, metrics).await?;
     supervise(Arc::new(app), stop, &mut reloader).await?;

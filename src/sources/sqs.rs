@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
-use cloudtrail::{Content, read_notification};
+use cloudtrail::{Content, Notification, read_notification};
 use sinks::{Delays, RetryConfig, Via};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Stop;
 use super::admit::AllowedBucket;
+use super::bucket_pause::BucketPauses;
 use super::leases::{Lease, Leases};
 use super::shipped::Shipped;
-use crate::config::{Filter, Sqs};
+use crate::config::{Bucket, Filter, Sqs};
 use crate::meter::SourceMeter;
 use crate::worker::Plan;
 pub use bundles::Bundles;
@@ -35,6 +36,9 @@ const PART_TIME: Duration = Duration::from_millis(900);
 /// A queue of hand-offs is looked at as often as this though no sink accepts: a message that nobody sends on would
 /// expire in the end.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How often it is looked whether a bucket may be read again.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Everything that a queue source needs.
 pub struct SqsSource {
@@ -54,6 +58,7 @@ pub struct SqsSource {
     pub plan: Arc<Plan>,
     pub meter: Arc<SourceMeter>,
     pub leases: Arc<Leases>,
+    pub pauses: Arc<BucketPauses>,
     pub shipped: Arc<Shipped>,
     /// Log files that are read at once.
     pub slots: Arc<Semaphore>,
@@ -108,6 +113,7 @@ impl SqsSource {
                 () = async {
                     self.leases.below(self.config.leases_max).await;
                     self.wanting(sweeps).await;
+                    self.buckets_wanting().await;
                 } => {}
             }
             let Some(permits) = self.free_slots(stop).await else { break };
@@ -216,6 +222,12 @@ impl SqsSource {
     ) {
         let notification = read_notification(message.body().unwrap_or_default().as_bytes());
         let shape = notification.shape.as_str();
+        if let Some(away) = self.turned_away(&notification, &stop) {
+            drop(slot);
+            lease.put_back(away).await;
+            self.meter.message(shape, MessageEnd::Kept.as_str());
+            return;
+        }
         let via = match notification.content {
             Content::Handoff(_) => Via::Handoff,
             _ => Via::Queue,
@@ -250,6 +262,20 @@ impl SqsSource {
             MessageEnd::Kept | MessageEnd::Unknown | MessageEnd::Refused => {}
         }
         self.meter.message(shape, end.as_str());
+    }
+
+    /// Waits until some bucket may be read, or has room for messages that wait for it.
+    async fn buckets_wanting(&self) {
+        let rules: Vec<&Bucket> = self.buckets.iter().map(|allowed| &allowed.rule).collect();
+        while !self.pauses.want_messages(&self.name, self.config.leases_max, &rules) {
+            self.plan.clock.sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// How long a message has to stay away whose buckets are paused with no room left to wait for them.
+    fn turned_away(&self, notification: &Notification, stop: &Stop) -> Option<Duration> {
+        let away = self.pauses.turns_away(&self.name, self.config.leases_max, &notification.content)?;
+        Some(if stop.is_asked() { Duration::ZERO } else { away })
     }
 
     /// Keeps the gauges of the queue up to date.

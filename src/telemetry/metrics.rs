@@ -172,6 +172,7 @@ impl Metrics {
         for operation in LEDGER_OPERATIONS {
             self.counter("ledger_failures_total", &[operation]);
         }
+        self.gauge("trail_check_ok", &["bucket_access"]).set(1);
         self.gauge("build_info", &[env!("CARGO_PKG_VERSION")]).set(1);
     }
 

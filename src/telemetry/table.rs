@@ -156,6 +156,12 @@ pub const METRICS: &[Metric] = &[
         "Dead letters that could not be stored; their events stay owed.",
     ),
     metric(
+        "trail_check_ok",
+        Gauge,
+        &["check"],
+        "1 unless the check found something: bucket_access, whether every bucket lets us in.",
+    ),
+    metric(
         "config_reload_success",
         Gauge,
         &[],

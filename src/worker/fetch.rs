@@ -76,6 +76,14 @@ pub trait Fetch: Send + Sync {
         None
     }
 
+    /// Whether it is of any use to open it now, as far as is known without asking.
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    /// Waits until it may be of use. [`is_open`](Self::is_open) holds then, unless that has changed again.
+    async fn opened(&self) {}
+
     /// All of it, where it is kept nowhere else.
     fn document(&self) -> Option<&Bytes> {
         None
@@ -187,6 +195,7 @@ fn judge(name: &str, error: &SdkError<GetObjectError>) -> FetchError {
         None => format!("{name}: {}", crate::aws::describe(error)),
     };
     match (status, code) {
+        (_, "NoSuchBucket") => FetchError::Denied(text),
         (_, "NoSuchKey" | "NoSuchVersion") | (Some(404 | 405), _) => FetchError::NotFound(text),
         (Some(412), _) => FetchError::Changed(text),
         (Some(301 | 307), _) | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed") => {
@@ -197,7 +206,7 @@ fn judge(name: &str, error: &SdkError<GetObjectError>) -> FetchError {
             FetchError::Denied(format!("{text}: the bucket is in {region}: set `region` in `buckets`"))
         }
         (_, "RequestTimeTooSkewed" | "ExpiredToken" | "RequestTimeout") => FetchError::Interrupted(text),
-        (Some(400 | 401 | 403), _) | (_, "NoSuchBucket") => FetchError::Denied(text),
+        (Some(400 | 401 | 403), _) => FetchError::Denied(text),
         _ => FetchError::Interrupted(text),
     }
 }

@@ -1,6 +1,7 @@
 //! The life of one log file: read it, wait for its shares, read it again for what is still owed.
 
 mod delivered;
+mod gate;
 mod give_up;
 mod parting;
 
@@ -152,8 +153,7 @@ impl LogFileJob {
         if all.is_empty() {
             return JobEnd::AlreadyDelivered;
         }
-        let read = self.read(&all, false).await;
-        drop(slot);
+        let read = self.read_first(&all, slot).await;
         if let Read::Kept(why) = read {
             return JobEnd::Kept(why);
         }
@@ -199,7 +199,10 @@ impl LogFileJob {
             }
             let permit = tokio::select! {
                 biased;
-                permit = lane.admit_pass() => permit,
+                permit = async {
+                    self.wait_open(None).await;
+                    lane.admit_pass().await
+                } => permit,
                 () = self.is_to_part(lane) => {
                     if self.hand_off(&[claim]).await {
                         return Ok(());
@@ -259,7 +262,7 @@ impl LogFileJob {
                 reads.max().unwrap_or(1)
             };
             self.observer.failed(&self.name(), &error, attempt);
-            if attempt >= self.reads_max {
+            if attempt >= self.reads_max || self.is_shut_out(&error) {
                 return self.give_up(&error, attempt, patient).await;
             }
             self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;

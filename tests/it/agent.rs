@@ -121,7 +121,17 @@ impl Agent {
 
     /// Tells it to stop (SIGTERM).
     pub(crate) fn terminate(&self) {
-        let told = Command::new("sh").args(["-c", "kill -TERM $0", &self.child.id().to_string()]).status();
+        self.signal("TERM");
+    }
+
+    /// Tells it to read its configuration again (SIGHUP).
+    pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill -{name} $0");
+        let told = Command::new("sh").args(["-c", &command, &self.child.id().to_string()]).status();
         assert!(told.unwrap().success(), "the agent is gone");
     }
 
@@ -137,6 +147,20 @@ impl Agent {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until so many lines of its log have this code; gives them.
+    pub(crate) async fn told(&mut self, code: &str, times: usize) -> Vec<Value> {
+        let start = tokio::time::Instant::now();
+        loop {
+            let lines = self.coded(code);
+            if lines.len() >= times {
+                return lines;
+            }
+            assert!(self.runs(), "the agent has ended; waiting for {code}");
+            assert!(start.elapsed() < Duration::from_secs(60), "waiting for {code}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Kills it (SIGKILL).

@@ -8,6 +8,7 @@ mod config;
 mod checks;
 mod configuration;
 mod crash;
+mod denied_bucket;
 #[cfg(target_os = "linux")]
 mod disk_full;
 mod edges;
@@ -25,6 +26,7 @@ mod odd_inputs;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod redrive;
+mod reload;
 mod rotation;
 mod secret_grep;
 mod secrets;

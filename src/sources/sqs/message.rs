@@ -339,6 +339,7 @@ impl SqsSource {
             key_alternative: admitted.alternative.clone(),
             expected_owner: rule.owner.clone(),
         });
+        let fetch = self.pauses.guard(&self.name, &object.bucket, &admitted.key, fetch);
         LogFileJob::new(&self.plan, fetch, file, version, self.meter.clone())
             .with_reads(self.config.read_attempts)
     }

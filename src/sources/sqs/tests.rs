@@ -110,7 +110,7 @@ fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
         handoff_queue_url: None,
         region: None,
         aws: "default".to_owned(),
-        buckets: vec![bucket],
+        buckets: vec![Bucket { name: "closed".to_owned(), ..bucket.clone() }, bucket],
         wait: Duration::ZERO,
         visibility_timeout: Duration::from_secs(300),
         fetch_concurrency: 2,
@@ -170,6 +170,7 @@ impl Bed {
             plan,
             meter,
             leases,
+            pauses: BucketPauses::new(Arc::clone(&metrics), clock.clone()),
             shipped: Arc::default(),
             slots: Arc::new(Semaphore::new(config.fetch_concurrency)),
             config,
@@ -247,13 +248,86 @@ async fn a_part_that_is_not_done_is_shipped_when_its_message_comes_again() {
     bed.notify(&[("trail", &first), ("trail", &second)]);
     let (ask, stop) = Stop::pair();
     let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
-    bed.until("kept", |bed| bed.ended("s3", "kept") == 1).await;
+    // Others of its bucket are let in: it is this one's own affair, and the bucket is not paused for it.
+    let mut others = 0;
+    while bed.ended("s3", "kept") == 0 {
+        others += 1;
+        let other = bed.put(100 + others);
+        bed.notify(&[("trail", &other)]);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(others < 100, "never kept");
+    }
+    assert_eq!(bed.source.pauses.paused("s"), []);
     bed.aws.deny_kms("trail", Some(&second), false).unwrap();
     bed.aws.advance(Duration::from_secs(301));
     bed.until("deleted", |bed| bed.aws.queue("q").counts().is_empty()).await;
     let times = bed.sink.times.lock().unwrap().clone();
-    assert_eq!((times.len(), bed.fetches(&first)), (40, 1));
+    let expected = 20 * (2 + usize::try_from(others).unwrap());
+    assert_eq!((times.len(), bed.fetches(&first)), (expected, 1));
     assert!(times.values().all(|&times| times == 1));
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_that_refuses_us_for_days_costs_few_receives_and_holds_up_no_other() {
+    let bed = Bed::new().await;
+    bed.aws.create_queue("q").redrive_to("dead", 10).unwrap();
+    bed.aws.create_bucket("closed", BucketOptions { kms_denied: true, ..BucketOptions::default() });
+    let mut waiting = Vec::new();
+    for seed in 1..=12 {
+        let file = Generator::new(seed).log_file(20);
+        bed.aws.put_object("closed", &file.key, file.gz).unwrap();
+        bed.notify(&[("closed", &file.key)]);
+        waiting.push(file.key);
+    }
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    let all_wait = |bed: &Bed| {
+        let counts = bed.aws.queue("q").counts();
+        (counts.visible, counts.in_flight) == (0, 12)
+            && bed.source.pauses.paused("s").iter().map(|bucket| bucket.waiting).sum::<usize>() >= 11
+    };
+    bed.until("all wait", all_wait).await;
+    let paused = bed.source.pauses.paused("s");
+    assert_eq!((paused.len(), paused[0].bucket.as_str()), (1, "closed"));
+    assert!(paused[0].remedy.contains("kms:Decrypt"), "{paused:?}");
+    let step = Duration::from_secs(100);
+    for number in 0..(48 * 36_u64) {
+        bed.clock.turn(step);
+        bed.aws.advance(step);
+        bed.source.leases.extend_due().await;
+        bed.until("all wait", all_wait).await;
+        if number.is_multiple_of(200) {
+            let key = bed.put(1_000 + number);
+            bed.notify(&[("trail", &key)]);
+            bed.until("the other bucket's is done", |bed| bed.ended("s3", "done") == 1 + number / 200).await;
+        }
+    }
+    let histories = bed.aws.queue("q").messages();
+    let receives = |key: &String| {
+        let of = histories.iter().find(|message| message.body.contains(key)).unwrap();
+        of.deliveries.len()
+    };
+    // Two days are four leases and a bit.
+    let most = waiting.iter().map(receives).max().unwrap();
+    assert!((2..=6).contains(&most), "{most}");
+    assert!(!histories.iter().any(|message| message.dead_lettered));
+
+    bed.aws.deny_kms("closed", None, false).unwrap();
+    bed.clock.turn(Duration::from_secs(120));
+    bed.aws.advance(Duration::from_secs(120));
+    let quiet = |bed: &Bed| bed.aws.queue("q").counts().is_empty();
+    for _ in 0..70 {
+        if quiet(&bed) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(quiet(&bed), "it opens by itself");
+    assert!(waiting.iter().all(|key| bed.fetches(key) >= 1));
+    assert!(bed.sink.times.lock().unwrap().values().all(|&times| times == 1));
+    assert_eq!(bed.source.pauses.paused("s"), []);
     ask.send(true).unwrap();
     running.await.unwrap();
 }
