@@ -46,7 +46,8 @@ pub fn client(
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> anyhow::Result<JsonClient> {
-    let aws = identities.get(&table.aws).ok_or_else(|| anyhow!("there is no identity [aws.{}]", table.aws))?;
+    let aws =
+        identities.get(&table.aws).ok_or_else(|| anyhow!("there is no identity [aws.{}]", table.aws))?;
     let client = JsonClient::new(aws, JsonService::DynamoDb, table.region.as_deref(), clock, random);
     client.map_err(|why| anyhow!("ledger: {why}"))
 }

@@ -149,10 +149,7 @@ impl JsonClient {
         let mut head = Head {
             method: "POST",
             url: self.url.clone(),
-            headers: vec![
-                ("content-type", self.service.content_type().to_owned()),
-                ("x-amz-target", target),
-            ],
+            headers: vec![("content-type", self.service.content_type().to_owned()), ("x-amz-target", target)],
         };
         let failed = |why: sinks::Reason| no_answer(why.text);
         self.signer.authorize(&mut head, &body).await.map_err(failed)?;

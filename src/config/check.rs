@@ -90,7 +90,18 @@ impl<'a> Checker<'a> {
         let sha256 = Sha256::digest(&effective).iter().map(|byte| format!("{byte:02x}")).collect();
         let warnings = self.warnings.take();
         let ledger = ledger?;
-        Some(Config { agent: agent?, aws, sources, sinks, dead_letter, ledger, unread, warnings, effective, sha256 })
+        Some(Config {
+            agent: agent?,
+            aws,
+            sources,
+            sinks,
+            dead_letter,
+            ledger,
+            unread,
+            warnings,
+            effective,
+            sha256,
+        })
     }
 
     /// The secrets that are still to be read from AWS.

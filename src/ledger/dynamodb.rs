@@ -5,6 +5,8 @@
 //! attribute `sink:NAME@GENERATION` with the time. A write holds the item to its version by a condition.
 
 mod circuit;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -138,8 +140,7 @@ impl DeliveryLedger for DynamoDbLedger {
             return known;
         }
         // https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_GetItem.html
-        let input =
-            json!({ "TableName": self.table, "Key": key_of(log_file), "ConsistentRead": true });
+        let input = json!({ "TableName": self.table, "Key": key_of(log_file), "ConsistentRead": true });
         let Some(Reply::Done(answer)) = self.call("look", "GetItem", &input).await else { return known };
         let Some(item) = answer.get("Item") else { return known };
         let Some(found) = read_item(item, self.seconds()) else { return known };

@@ -42,6 +42,10 @@ impl LedgerObserver for LedgerMeter {
     }
 
     fn back(&self) {
-        tracing::info!(code = "ledger_back", table = self.table, "the table of the delivery ledger answers again");
+        tracing::info!(
+            code = "ledger_back",
+            table = self.table,
+            "the table of the delivery ledger answers again"
+        );
     }
 }

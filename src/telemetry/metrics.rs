@@ -12,7 +12,8 @@ use prometheus::{
 use sinks::{Outcome, ReasonCode};
 
 use super::table::{
-    Kind, LEASE_STATES, LEDGER_OPERATIONS, LOG_FILE_OUTCOMES, MESSAGE_OUTCOMES, METRICS, Metric, ORIGINS, SINK_STATES,
+    Kind, LEASE_STATES, LEDGER_OPERATIONS, LOG_FILE_OUTCOMES, MESSAGE_OUTCOMES, METRICS, Metric, ORIGINS,
+    SINK_STATES,
 };
 
 /// The registry, with typed handles.
@@ -134,7 +135,9 @@ impl Metrics {
             drop(self.source(source));
         }
         for sink in sinks {
-            for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain(["already_delivered", "dropped"]) {
+            for outcome in
+                Outcome::ALL.map(Outcome::as_str).into_iter().chain(["already_delivered", "dropped"])
+            {
                 self.counter("sink_events_total", &[sink, outcome]);
             }
             self.counter("sink_events_offered_total", &[sink]);

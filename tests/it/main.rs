@@ -13,6 +13,7 @@ mod everywhere;
 mod full_run;
 mod http_sink;
 mod isolation;
+mod ledger;
 mod loggly_sumo;
 mod logstash;
 #[cfg(target_os = "linux")]

@@ -57,7 +57,9 @@ fn schema(name: &str, answer: Result<Value, CallError>) -> Finding {
         ));
     }
     match table["TableStatus"].as_str() {
-        Some("ACTIVE" | "UPDATING") => Finding::good(format!("the table {name} is there, with the right key")),
+        Some("ACTIVE" | "UPDATING") => {
+            Finding::good(format!("the table {name} is there, with the right key"))
+        }
         other => Finding::failed(format!("the table {name} is {}", other.unwrap_or("in an unknown state"))),
     }
 }

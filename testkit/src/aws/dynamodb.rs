@@ -53,7 +53,8 @@ impl DynamoDb {
         // A table may be named by its ARN.
         let name = input["TableName"].as_str().unwrap_or_default();
         let name = name.rsplit_once(":table/").map_or(name, |(_, name)| name);
-        let missing = || ("ResourceNotFoundException", format!("Requested resource not found: Table: {name}"));
+        let missing =
+            || ("ResourceNotFoundException", format!("Requested resource not found: Table: {name}"));
         let table = self.tables.get_mut(name).ok_or_else(missing)?;
         let answer = match operation {
             "GetItem" => table.get(input)?,
@@ -75,8 +76,11 @@ fn invalid(message: &str) -> Refusal {
 impl Table {
     /// The value of the partition key in a key or an item.
     fn key_in(&self, holder: &Value, alone: bool) -> Result<String, Refusal> {
-        let members = holder.as_object().ok_or_else(|| invalid("The provided key element does not match the schema"))?;
-        let text = holder[&self.partition_key]["S"].as_str().filter(|text| !text.is_empty() && text.len() <= 2048);
+        let members = holder
+            .as_object()
+            .ok_or_else(|| invalid("The provided key element does not match the schema"))?;
+        let text =
+            holder[&self.partition_key]["S"].as_str().filter(|text| !text.is_empty() && text.len() <= 2048);
         match text {
             Some(text) if !alone || members.len() == 1 => Ok(text.to_owned()),
             _ => Err(invalid("The provided key element does not match the schema")),
@@ -209,7 +213,12 @@ pub(crate) fn item_name(request: &Request) -> String {
 /// Does what a request asks for.
 pub(crate) fn answer(shared: &Shared, state: &mut State, operation: &str, request: &Request) -> Response {
     if !is_signed(request, "dynamodb") {
-        return error(shared, 400, "InvalidSignatureException", "The request is not signed for this service.");
+        return error(
+            shared,
+            400,
+            "InvalidSignatureException",
+            "The request is not signed for this service.",
+        );
     }
     let Ok(input) = serde_json::from_slice::<Value>(&request.body) else {
         return error(shared, 400, "SerializationException", "The body is no JSON.");

@@ -170,7 +170,9 @@ impl Router {
             }
             AwsFault::NotFound => match service {
                 Service::Sqs => return Some(sqs::wire::error(&self.shared, &SqsError::no_queue())),
-                Service::Secrets | Service::DynamoDb => (400, "ResourceNotFoundException", "It is not there."),
+                Service::Secrets | Service::DynamoDb => {
+                    (400, "ResourceNotFoundException", "It is not there.")
+                }
                 _ => (404, "NoSuchKey", "The specified key does not exist."),
             },
             AwsFault::Forbidden => match service {
