@@ -295,7 +295,7 @@ fn identities_are_named_ones_and_take_the_rest_from_the_default() {
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
-        ["t.toml:6: aws.archive: no source, bucket, sink, secret or dead letter uses this identity"]
+        ["t.toml:6: aws.archive: no source, bucket, sink, secret, ledger or dead letter uses this identity"]
     );
     refused(
         &with("[aws]\nregoin = \"x\"\n[aws.default]\n"),

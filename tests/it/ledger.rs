@@ -53,13 +53,14 @@ async fn already_delivered(agent: &mut Agent, sink: Sink) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_file_that_is_announced_again_once_it_is_done_is_neither_fetched_nor_sent() {
-    let queue = QueueBehaviour { duplicates: 0.2, ..QueueBehaviour::default() };
-    let bench = Bench::start_with(Setup { queue, ..Setup::default() }).await;
+    let bench = Bench::start().await;
     let config = Config::of(&PLAIN);
     let mut agent = bench.run(&config);
     let samples = issue(&bench, &mut Generator::new(101), 40);
     bench.until_quiet(&mut agent).await;
     let (before, known) = (downloads(&bench), already_delivered(&mut agent, Sink::Loggly).await);
+    let repeats = QueueBehaviour { duplicates: 0.2, ..QueueBehaviour::default() };
+    bench.aws.queue(QUEUE).behave(repeats).unwrap();
     announce_again(&bench, &samples);
     announce_keys(&bench, &samples);
     bench.until_quiet(&mut agent).await;
