@@ -338,7 +338,7 @@ fn identities_are_named_ones_and_take_the_rest_from_the_default() {
     let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
-        ["t.toml:6: aws.archive: no source, bucket, sink, secret or dead letter uses this identity"]
+        ["t.toml:6: aws.archive: no source, bucket, sink, secret, ledger or dead letter uses this identity"]
     );
     refused(
         &with("[aws]\nregoin = \"x\"\n[aws.default]\n"),
@@ -718,4 +718,74 @@ fn a_wrong_way_to_name_a_secret_is_refused_with_its_key() {
         problems.first().unwrap().contains("aws.assume_role.external_id: cannot be kept by AWS"),
         "{problems:?}"
     );
+}
+
+#[test]
+fn a_ledger_is_in_memory_unless_a_table_or_none_is_wanted() {
+    let ledger = |more: &str| good(&with(more)).ledger;
+    assert_eq!((ledger("").log_files_max, ledger("").table), (100_000, None));
+    assert_eq!(ledger("[ledger]\ntype = \"none\"").log_files_max, 0);
+    let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/seen";
+    let table =
+        ledger(&format!("[ledger]\ntype = \"dynamodb\"\ntable = \"{arn}\"\nttl = \"2d\"")).table.unwrap();
+    assert_eq!((table.name.as_str(), table.region.as_deref()), (arn, Some("eu-west-1")));
+    assert_eq!((table.aws.as_str(), table.ttl), ("default", Duration::from_secs(2 * 86_400)));
+}
+
+#[test]
+fn a_ledger_says_what_is_wrong_with_it() {
+    refused(
+        &with("[ledger]\ntype = \"dynamodb\"\nttl = \"5m\"\naws = \"nobody\""),
+        &[
+            "t.toml:3: ledger.table: the key is missing: name a table of DynamoDB whose partition key is the string \"id\"",
+            "t.toml:5: ledger.ttl: from \"1h\" to \"3650d\"",
+            "t.toml:6: ledger.aws: there is no identity [aws.nobody]",
+        ],
+    );
+    refused(
+        &with("[ledger]\ntable = \"seen\"\nmax_log_files = 0"),
+        &[
+            "t.toml:4: ledger.table: has no meaning for type = \"memory\": take it away, or say \"dynamodb\"",
+            "t.toml:5: ledger.max_log_files: from 1 to 10000000",
+        ],
+    );
+    refused(
+        &with("[ledger]\ntype = \"none\"\nmax_log_files = 5"),
+        &["t.toml:5: ledger.max_log_files: has no meaning for type = \"none\": take it away"],
+    );
+}
+
+/// What a ledger calls the sink `s` with these lines.
+fn mark(lines: &str) -> String {
+    good(&format!("[sinks.s]\n{lines}")).sinks.first().unwrap().mark.clone()
+}
+
+#[test]
+fn a_sink_is_another_one_to_a_ledger_where_its_events_go_elsewhere_and_not_for_how_they_go() {
+    let search = "type = \"elasticsearch\"\nendpoints = [\"https://a.example\"]\n";
+    let first = mark(&format!("{search}api_key = \"a:b\""));
+    assert!(first.starts_with("s@") && first.len() == 14, "{first}");
+    for same in [
+        "api_key = \"c:d\"",
+        "username = \"u\"\npassword = \"p\"",
+        "api_key = \"a:b\"\nbatch = { max_events = 7 }\nconcurrency = { max = 2 }\nlabels = { a = \"b\" }",
+        "api_key = \"a:b\"\ntimeout = \"9s\"\nrequired = true\ncompression = \"gzip:6\"\nadditions = \"none\"",
+    ] {
+        assert_eq!(mark(&format!("{search}{same}")), first, "{same}");
+    }
+    for other in ["api_key = \"a:b\"\nindex = \"other\"", "api_key = \"a:b\"\ndata_stream = \"logs-a-b\""] {
+        assert_ne!(mark(&format!("{search}{other}")), first, "{other}");
+    }
+    // An address that is a secret, and a token that is the account.
+    let sumo = |code: &str| {
+        mark(&format!("type = \"sumo_logic\"\nurl = \"https://sumo.example/receiver/v1/http/{code}\""))
+    };
+    let loggly = |token: &str| mark(&format!("type = \"loggly\"\ntoken = \"{token}\""));
+    assert_eq!(sumo("a"), sumo("a"));
+    assert_ne!(sumo("a"), sumo("b"));
+    assert_ne!(loggly("0-1"), loggly("0-2"));
+    let splunk = |token: &str| {
+        mark(&format!("type = \"splunk_hec\"\nendpoints = [\"https://a.example\"]\ntoken = \"{token}\""))
+    };
+    assert_eq!(splunk("a"), splunk("b"));
 }

@@ -5,6 +5,8 @@
 //! attribute `sink:NAME@GENERATION` with the time. A write holds the item to its version by a condition.
 
 mod circuit;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ mod full_run;
 mod handoff;
 mod http_sink;
 mod isolation;
+mod ledger;
 mod loggly_sumo;
 mod logstash;
 #[cfg(target_os = "linux")]

@@ -107,7 +107,7 @@ def policies_pass_cfn_lint() -> list[str]:
 def policies_grant_no_wildcards() -> list[str]:
     """No action and no resource of the agent's and the operator's policies is open."""
     problems = []
-    names = ["agent-policy.json", "secrets-policy.json", "redrive-policy.json"]
+    names = ["agent-policy.json", "ledger-policy.json", "secrets-policy.json", "redrive-policy.json"]
     policies = [json.loads((DEPLOY / "iam" / name).read_text()) for name in names]
     for statement in [statement for policy in policies for statement in policy["Statement"]]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
@@ -118,10 +118,11 @@ def policies_grant_no_wildcards() -> list[str]:
 
 
 def the_template_grants_what_the_policy_grants() -> list[str]:
-    """The role in the template and agent-policy.json name the same actions."""
+    """The role in the template names the actions of agent-policy.json, and those of ledger-policy.json where it has one."""
     role = deployments.template()["Resources"]["TaskRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
     flat = [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in role]
-    policy = json.loads((DEPLOY / "iam" / "agent-policy.json").read_text())["Statement"]
+    policies = [DEPLOY / "iam" / name for name in ("agent-policy.json", "ledger-policy.json")]
+    policy = [statement for path in policies for statement in json.loads(path.read_text())["Statement"]]
     there, here = actions_of(flat), actions_of(policy)
     return [] if there == here else [f"only in one of them: {sorted(there ^ here)}"]
 

@@ -47,6 +47,8 @@ def template_configuration() -> str:
     values |= {entry["ParameterKey"]: entry["ParameterValue"] for entry in json.loads(PARAMETERS.read_text())}
     container = content["Resources"]["Task"]["Properties"]["ContainerDefinitions"][0]
     text = next(entry["Value"]["!Sub"] for entry in container["Environment"] if entry["Name"] == "TRAILSHIP_CONFIG_TOML")
+    # What it adds to the names is for the ledger's table, which the example does not make.
+    text, values["LedgerKeys"] = text[0], ""
     # Once, as CloudFormation does it: what a parameter brings is not looked at again.
     return re.sub(r"\$\{([\w:]+)\}", lambda found: values[found[1]], text)
 

@@ -51,6 +51,7 @@ class Aws:
         self.s3 = boto3.client("s3", **options)
         self.sqs = boto3.client("sqs", **options)
         self.sns = boto3.client("sns", **options)
+        self.dynamodb = boto3.client("dynamodb", **options)
 
     def queue(self, name: str) -> tuple[str, str]:
         """A new queue's URL and ARN."""

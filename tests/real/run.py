@@ -10,6 +10,7 @@ from pathlib import Path
 
 import servers
 
+import dynamodb_local
 import elasticmq
 import go_lumber
 import lane
@@ -21,6 +22,7 @@ import syslog_lane
 import victorialogs
 
 LANES = {
+    "DynamoDB Local 2.5.2": dynamodb_local.run,
     "ElasticMQ 1.6.11": elasticmq.run,
     "OpenSearch 2.19.3": opensearch.run,
     "VictoriaLogs 1.52.1": victorialogs.run,

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 import lane  # noqa: E402
 
 ELASTICMQ = "org.elasticmq:elasticmq-server_2.13:1.6.11"
+DYNAMODB_LOCAL = "com.amazonaws:DynamoDBLocal:2.5.2"
 OPENSEARCH = "org.opensearch.distribution.integ-test-zip:opensearch:2.19.3"
 VICTORIA_LOGS = "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs@v1.52.1"
 NOBODY = 65534
@@ -57,12 +58,12 @@ def maven(*arguments: str, folder: Path) -> None:
         raise CannotBeHad(f"Maven Central: {next(filter(None, lines), 'no word of why')[:300]}")
 
 
-def fetch_elasticmq(tools: Path) -> Path:
-    """The folder with ElasticMQ's jars."""
-    home = tools / "elasticmq-1.6.11"
+def fetch_jars(tools: Path, name: str, coordinates: str) -> Path:
+    """The folder with a server's jars, in its folder `lib`."""
+    home = tools / name
     if not (home / "ready").exists():
         home.mkdir(parents=True, exist_ok=True)
-        group, artifact, version = ELASTICMQ.split(":")
+        group, artifact, version = coordinates.split(":")
         (home / "pom.xml").write_text(POM.format(group=group, artifact=artifact, version=version))
         maven("dependency:copy-dependencies", "-DoutputDirectory=lib", folder=home)
         (home / "ready").touch()
@@ -106,7 +107,7 @@ def debian(tools: Path, name: str, packages: tuple[str, ...]) -> Path:
 @contextlib.contextmanager
 def elasticmq(tools: Path, folder: Path) -> Iterator[str]:
     """A running ElasticMQ; its address."""
-    home = fetch_elasticmq(tools)
+    home = fetch_jars(tools, "elasticmq-1.6.11", ELASTICMQ)
     port = lane.free_port()
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "elasticmq.conf"
@@ -127,6 +128,26 @@ aws {{ region = us-east-1, accountId = 000000000000 }}
         "org.elasticmq.server.Main",
     ]
     with process(command, folder / "elasticmq.log", f"http://127.0.0.1:{port}/", seconds=60):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def dynamodb_local(tools: Path, folder: Path) -> Iterator[str]:
+    """A running DynamoDB Local that keeps nothing; its address."""
+    java()
+    home = fetch_jars(tools, "dynamodb-local-2.5.2", DYNAMODB_LOCAL)
+    port = lane.free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        "java",
+        "-Xmx256m",
+        f"-Djava.library.path={home}/lib",
+        "-cp",
+        f"{home}/lib/*",
+        "com.amazonaws.services.dynamodbv2.local.main.ServerRunner",
+        *("-inMemory", "-sharedDb", "-disableTelemetry", "-port", str(port)),
+    ]
+    with process(command, folder / "dynamodb-local.log", f"http://127.0.0.1:{port}/", seconds=60):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -21,8 +21,9 @@ const LOG_FILES_MAX: u32 = 100_000;
 /// How long a table keeps a log file: twice as long as a queue can keep a message.
 const TTL: Span = Span::secs(30 * 24 * 3600);
 
-/// The keys of a sink that say how and what, and not where: they may change, and it is still the same sink.
-const TUNING: [&str; 19] = [
+/// The keys of a sink that say how, what and as whom, and not where: they may change, and it is still the same sink.
+const NO_PLACE: [&str; 23] = [
+    "access_key_id",
     "ack",
     "ack_timeout",
     "additions",
@@ -34,13 +35,16 @@ const TUNING: [&str; 19] = [
     "connect_timeout",
     "dead_letter",
     "document_id",
+    "headers",
     "labels",
     "proxy",
     "required",
     "retry",
     "rotate",
+    "secret_key",
     "timeout",
     "tls",
+    "username",
     "window",
 ];
 
@@ -95,7 +99,7 @@ impl Checker<'_> {
         LedgerTable { name, region, aws, ttl: ttl.0 }
     }
 
-    /// What a ledger calls a sink: its name, and a hash of what says where its events go, defaults included. A new
+    /// What a ledger calls a sink: its name, and a hash of what says where its events go. A new
     /// index or address is a new sink to it, which has nothing yet.
     ///
     /// Of secrets only those count that are an address, or an account: they may be changed for others as well, which
@@ -104,16 +108,19 @@ impl Checker<'_> {
         let effective = self.effective.borrow();
         let kept = effective.get("sinks").and_then(|sinks| sinks.get(name)).and_then(toml::Value::as_table);
         let mut place = kept.cloned().unwrap_or_default();
+        let is_loggly = place.get("type").and_then(toml::Value::as_str) == Some("loggly");
         for (key, node) in table.as_table().into_iter().flatten() {
             let path = ["sinks".to_owned(), name.to_owned(), key.clone()];
-            let is_address = ["url", "urls", "token", "tokens"].contains(&key.as_str());
+            // Loggly's token is the account.
+            let is_address = ["url", "urls"].contains(&key.as_str())
+                || (is_loggly && ["token", "tokens"].contains(&key.as_str()));
             if is_secret_key(&path) && !is_address {
                 place.remove(key);
             } else {
                 place.insert(key.clone(), plain(node));
             }
         }
-        place.retain(|key, _| !TUNING.contains(&key));
+        place.retain(|key, _| !NO_PLACE.contains(&key));
         let text = toml::to_string(&place).unwrap_or_default();
         let hash: String = Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         format!("{name}@{hash}")

@@ -1,6 +1,8 @@
 //! A queue source against the stand-ins of SQS and S3, with one simulated sink.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod ledger;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -123,6 +125,10 @@ fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
 
 impl Bed {
     pub(super) async fn new() -> Self {
+        Self::with(Deliveries::unknown()).await
+    }
+
+    async fn with(deliveries: Deliveries) -> Self {
         let aws = Aws::start(AwsOptions::default()).await.unwrap();
         aws.create_queue("q");
         aws.create_bucket("trail", BucketOptions::default());
@@ -141,7 +147,7 @@ impl Bed {
             dead_letters: Arc::new(MemoryDeadLetters::new()),
             required: vec![true],
             owed: Owed::new(1),
-            deliveries: Deliveries::unknown(),
+            deliveries,
         });
         let meter = SourceMeter::new("s", vec!["sink".to_owned()], Arc::clone(&metrics), clock.clone());
         let meter = Arc::new(meter);
