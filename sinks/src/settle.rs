@@ -68,12 +68,7 @@ struct ShareLedger {
 
 impl ShareLedger {
     fn account(&self) -> Account {
-        Account {
-            settled: self.settled.clone(),
-            total: self.total,
-            open: self.open,
-            outcomes: self.outcomes,
-        }
+        Account { settled: self.settled.clone(), total: self.total, open: self.open, outcomes: self.outcomes }
     }
 }
 

@@ -36,8 +36,7 @@ impl App {
     ) -> anyhow::Result<JoinHandle<()>> {
         let client = self.identity(&sqs.aws)?.sqs(sqs.region.as_deref());
         let handoff_url = sqs.handoff_queue_url.clone().unwrap_or_else(|| sqs.queue_url.clone());
-        let bundles =
-            Bundles::start(client.clone(), handoff_url, &source.name, &self.plan, stop.clone());
+        let bundles = Bundles::start(client.clone(), handoff_url, &source.name, &self.plan, stop.clone());
         let read = |queue_url: &str, meter: Arc<SourceMeter>, slots: Arc<Semaphore>, only_handoffs: bool| {
             let leases = Leases::start(
                 client.clone(),

@@ -223,7 +223,8 @@ impl SqsSource {
         let id = message.message_id().unwrap_or_default();
         let lanes = self.note_handoffs(id, &notification.content);
         let bytes = message.body().map_or(0, str::len);
-        let received = Received { id, bytes, lease: &lease, slot: Some(slot), stop: &stop, finished: &finished };
+        let received =
+            Received { id, bytes, lease: &lease, slot: Some(slot), stop: &stop, finished: &finished };
         // Without its lease the message comes again; going on would deliver it twice.
         let end = tokio::select! {
             biased;

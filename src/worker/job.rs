@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use cloudtrail::{ContentKind, ReadError};
 use futures_util::future::join_all;
-use sinks::{
-    Account, Delays, Lane, LanePass, LaneState, LogFile, RangeSet, Share, Via,
-};
+use sinks::{Account, Delays, Lane, LanePass, LaneState, LogFile, RangeSet, Share, Via};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};

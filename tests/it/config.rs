@@ -42,7 +42,13 @@ pub(crate) struct Config {
 impl Config {
     /// With no sink yet.
     pub(crate) fn new() -> Self {
-        Self { agent: String::new(), source: String::new(), has_handoffs: false, sinks: Vec::new(), others: Vec::new() }
+        Self {
+            agent: String::new(),
+            source: String::new(),
+            has_handoffs: false,
+            sinks: Vec::new(),
+            others: Vec::new(),
+        }
     }
 
     /// With these sinks, as they are by default.

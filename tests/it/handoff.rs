@@ -80,7 +80,11 @@ async fn the_queue_drains_while_a_sink_is_down_and_everything_owed_arrives_once(
         bench.advance(Duration::from_secs(30));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(reads() - before <= PROBES, "{} log files were fetched for a sink that is down", reads() - before);
+    assert!(
+        reads() - before <= PROBES,
+        "{} log files were fetched for a sink that is down",
+        reads() - before
+    );
 
     bench.loggly.set_mode(Mode::default());
     bench.until_quiet_in_fast_time(&mut agent).await;

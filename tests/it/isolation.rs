@@ -42,7 +42,10 @@ async fn with_one_sink_denied_and_one_slow_the_others_finish_without_them() {
     let originals = bench.aws.queue(QUEUE).messages().into_iter();
     let deleted = originals.filter(|message| message.gone && !message.body.contains("trailship.handoff"));
     let finished = deleted.count() as u64 * EVENTS as u64;
-    assert!(finished <= bench.splunk_hec.counts().stored, "a message is deleted before every sink has its events");
+    assert!(
+        finished <= bench.splunk_hec.counts().stored,
+        "a message is deleted before every sink has its events"
+    );
     assert_eq!(bench.letters(), Vec::<serde_json::Value>::new());
     let (code, text) = agent.page("/readyz").await;
     assert_eq!(code, 503, "{text}");

@@ -7,11 +7,7 @@ use super::RETENTION_MIN_S;
 use crate::aws::describe;
 
 /// Asks the queue at `url`; `policy` is the redrive policy of the source's own queue.
-pub(super) async fn check(
-    client: &aws_sdk_sqs::Client,
-    url: &str,
-    policy: &serde_json::Value,
-) -> Finding {
+pub(super) async fn check(client: &aws_sdk_sqs::Client, url: &str, policy: &serde_json::Value) -> Finding {
     let asked = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
     let answer = match asked.send().await {
         Ok(answer) => answer,

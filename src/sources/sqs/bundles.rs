@@ -406,7 +406,8 @@ fn trouble(status: Option<u16>, code: &str, message: &str) -> Trouble {
     if message.contains("must be shorter than") {
         return Trouble::TooLarge;
     }
-    let lasting = ["AccessDenied", "NonExistentQueue", "QueueDoesNotExist", "InvalidAddress", "InvalidSecurity"];
+    let lasting =
+        ["AccessDenied", "NonExistentQueue", "QueueDoesNotExist", "InvalidAddress", "InvalidSecurity"];
     match status {
         Some(401 | 403) => Trouble::NotPermitted,
         _ if names(&lasting) => Trouble::NotPermitted,

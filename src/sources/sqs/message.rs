@@ -9,8 +9,8 @@ use sinks::{LogFile, Via};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::SqsSource;
-use crate::sources::admit::{Admission, Admitted, AllowedBucket, admit, is_region};
 use crate::sources::Stop;
+use crate::sources::admit::{Admission, Admitted, AllowedBucket, admit, is_region};
 use crate::sources::leases::Lease;
 use crate::worker::fetch::{Inline, S3Object, Version};
 use crate::worker::{JobEnd, LogFileJob, Parting};
@@ -154,7 +154,8 @@ impl SqsSource {
         for (position, object) in objects.iter().enumerate() {
             match admit(object, &self.buckets, &self.filter) {
                 Admission::Fetch(admitted) => {
-                    let job = || self.job(object, &admitted, Via::Queue).parting(self.parting(&admitted, None));
+                    let job =
+                        || self.job(object, &admitted, Via::Queue).parting(self.parting(&admitted, None));
                     self.add(&mut parts, &message, position, None, job);
                 }
                 Admission::Ignore(why) => self.meter.ignored(object, why),
@@ -244,7 +245,8 @@ impl SqsSource {
             Err(_) => return MessageEnd::Kept,
             Ok(()) => {}
         }
-        let handed_off = |part: &Part| part.parted.load(Ordering::Relaxed) || part.end.get() == Some(&JobEnd::HandedOff);
+        let handed_off =
+            |part: &Part| part.parted.load(Ordering::Relaxed) || part.end.get() == Some(&JobEnd::HandedOff);
         match (parts.jobs.iter().all(Part::is_done), nothing) {
             (false, _) => MessageEnd::Kept,
             (true, true) => MessageEnd::Nothing,
@@ -305,7 +307,12 @@ impl SqsSource {
         }
     }
 
-    pub(super) fn job(&self, object: &ObjectRef, admitted: &Admitted<'_, AllowedBucket>, via: Via) -> LogFileJob {
+    pub(super) fn job(
+        &self,
+        object: &ObjectRef,
+        admitted: &Admitted<'_, AllowedBucket>,
+        via: Via,
+    ) -> LogFileJob {
         let minute = admitted.parsed.minute.map(cloudtrail::Timestamp::to_rfc3339_millis);
         let file = self.log_file(&object.bucket, &admitted.key, minute, via);
         let version = Version { version_id: object.version_id.clone(), ..Version::default() };

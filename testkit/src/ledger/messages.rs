@@ -174,7 +174,11 @@ mod tests {
         let mut evidence = QueueEvidence::default();
         assert_eq!(evidence.note_messages(aws.queue("q").messages()).unwrap(), 1);
         let causes = |evidence: &QueueEvidence| {
-            evidence.occasions(("b", "k"), ("s", 0), &[]).into_iter().map(|(_, cause)| cause).collect::<Vec<Cause>>()
+            evidence
+                .occasions(("b", "k"), ("s", 0), &[])
+                .into_iter()
+                .map(|(_, cause)| cause)
+                .collect::<Vec<Cause>>()
         };
         assert_eq!(causes(&evidence), [Cause::LeaseLapsed]);
         let mut evidence = QueueEvidence::default();
