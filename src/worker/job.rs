@@ -188,7 +188,9 @@ impl LogFileJob {
                 return Ok(());
             }
             if entry.is_none() {
-                entry = self.plan.owed.enter(claim.lane, self.plan.clock.monotonic());
+                // What stands in a message of hand-offs is counted with that.
+                let counts = self.file.via != Via::Handoff;
+                entry = Some(counts.then(|| self.plan.owed.enter(claim.lane, self.plan.clock.monotonic())));
             } else {
                 self.plan.clock.sleep(delays.next(None, &*self.plan.random)).await;
             }

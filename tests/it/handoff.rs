@@ -49,6 +49,10 @@ async fn drained(bench: &Bench, agent: &mut Agent, queue: &str) -> u64 {
     keys.sort();
     keys.dedup();
     assert!(keys.len() >= FILES - PROBES, "{} log files are handed off", keys.len());
+    // At any moment each event is delivered, or a message says that it is owed.
+    let report = bench.judge(&config());
+    assert!(report.sinks.iter().all(|sink| sink.lost.is_empty()), "{report}");
+    assert_eq!(report.sink("loggly").unwrap().owed, issued, "{report}");
     issued
 }
 
@@ -67,7 +71,7 @@ async fn the_queue_drains_while_a_sink_is_down_and_everything_owed_arrives_once(
     assert_eq!(agent.coded("handoff_begun").len(), 1);
     let owed = agent.metric("trailship_sink_owed_log_files{sink=\"loggly\"}").await;
     assert!(owed >= (FILES - PROBES) as u64, "{owed}");
-    let outcome = "trailship_sink_events_total{sink=\"loggly\",outcome=\"handed_off\"}";
+    let outcome = "trailship_sink_events_total{outcome=\"handed_off\",sink=\"loggly\"}";
     assert!(agent.metric(outcome).await >= ((FILES - PROBES) * EVENTS) as u64);
     // Nothing is fetched again for a sink that is down.
     let reads = || bench.aws.object_requests().len();

@@ -14,7 +14,11 @@ PARAMETERS = DEPLOY / "cloudformation" / "parameters.example.json"
 TASKS = sorted((DEPLOY / "ecs").glob("*.json"))
 
 PSEUDO = {"AWS::Region": "eu-west-1", "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com", "AWS::AccountId": "111122223333"}
-RESOURCES = {"Queue": "https://sqs.eu-west-1.amazonaws.com/111122223333/trailship", "DeadLetters": "my-dead-letters"}
+RESOURCES = {
+    "Queue": "https://sqs.eu-west-1.amazonaws.com/111122223333/trailship",
+    "HandoffQueue": "https://sqs.eu-west-1.amazonaws.com/111122223333/trailship-handoff",
+    "DeadLetters": "my-dead-letters",
+}
 
 
 class CloudFormationLoader(yaml.SafeLoader):

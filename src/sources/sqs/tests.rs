@@ -353,7 +353,7 @@ async fn a_log_file_ends_with_the_lease_of_its_message() {
         bed.source.leases.extend_due().await;
     }
     bed.until("given back", |bed| bed.ended("s3", "kept") == 1).await;
-    assert_eq!(bed.aws.queue("q").counts().visible, 1, "at once, since no sink has anything of it");
+    bed.until("received again at once, since no sink has anything of it", |bed| bed.fetches(&key) == 2).await;
     ask.send(true).unwrap();
     running.await.unwrap();
 }
@@ -436,11 +436,11 @@ async fn a_hand_off_for_a_sink_that_is_shut_is_sent_on_and_nothing_is_fetched() 
     let turning = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         bed.clock.turn(Duration::from_secs(11));
-        bed.source.bundles.send_on(vec![handoff("other", "other")]).await.unwrap();
+        // Its own message is of no interest here.
+        let other = bed.source.bundles.send_on(vec![handoff("other", "other")]);
+        let _ = tokio::time::timeout(Duration::from_secs(1), other).await;
     };
-    let (end, ()) = tokio::join!(bed.source.ship_handoffs(list.to_vec(), message()), async {
-        tokio::select! { () = turning => {} () = tokio::time::sleep(Duration::from_secs(1)) => {} }
-    });
+    let (end, ()) = tokio::join!(bed.source.ship_handoffs(list.to_vec(), message()), turning);
     assert_eq!(end, MessageEnd::HandedOff);
     assert_eq!((bed.fetches(&keys[0]), bed.fetches(&keys[1])), (0, 0));
     let sent: Vec<Handoff> = handoffs(&bed).into_iter().filter(|handoff| handoff.sink == "sink").collect();

@@ -45,7 +45,10 @@ impl LogFileJob {
         let write = |(_, lane, owed): &(&Claim, &Arc<Lane>, RangeSet)| {
             parting.write(&self.file, &version, &lane.config().name, owed)
         };
-        let list = owed.iter().flat_map(write).collect();
+        let list: Vec<_> = owed.iter().flat_map(write).collect();
+        if list.is_empty() {
+            return true;
+        }
         if parting.queue.hand_off(list).await.is_err() {
             return false;
         }

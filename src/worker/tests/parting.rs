@@ -168,17 +168,20 @@ async fn a_log_file_whose_end_nobody_has_seen_is_handed_off_without_one_and_goes
 
 #[tokio::test(start_paused = true)]
 async fn a_log_file_of_which_little_is_owed_is_not_read_to_its_end() {
-    // What comes behind the first bytes would have to be asked for again.
-    let bench = Bench::new([true, true], vec![Turn::Reset(9000)]);
+    // What comes behind the first part would have to be asked for again.
+    let file = || Generator::new(1).log_file(3000);
+    let part = file().gz.len() * 2 / 3;
+    let bench = Bench::with([true, true], vec![Turn::Reset(part)], file());
     let job = |ranges: std::ops::Range<u64>| bench.job().owing(1, &RangeSet::from_ranges([ranges]));
     assert!(matches!(job(2..5).run(None).await, JobEnd::Done { .. }));
     assert_eq!(bench.sinks[1].ids.lock().unwrap().len(), 3);
     assert_eq!((bench.openings(), bench.seen.interrupted.load(Ordering::Relaxed)), (vec![0], 0));
     // Where the end is not known it is read.
-    let bench = Bench::new([true, true], vec![Turn::Reset(9000)]);
-    assert_eq!(bench.job().owing(1, &RangeSet::from_ranges([298..u64::MAX])).run(None).await, done(300));
-    assert_eq!(bench.sinks[1].ids.lock().unwrap().len(), 2);
-    assert_eq!(bench.openings(), [0, 9000]);
+    let bench = Bench::with([true, true], vec![Turn::Reset(part)], file());
+    let job = bench.job().owing(1, &RangeSet::from_ranges([2..5, 2998..u64::MAX]));
+    assert_eq!(job.run(None).await, done(3000));
+    assert_eq!(bench.sinks[1].ids.lock().unwrap().len(), 5);
+    assert_eq!(bench.openings(), [0, part as u64]);
 }
 
 #[tokio::test(start_paused = true)]
