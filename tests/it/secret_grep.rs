@@ -374,7 +374,8 @@ async fn no_marked_secret_is_written_anywhere_whatever_destinations_and_aws_do()
     world.destinations().iter().for_each(|it| it.set_mode(Failure::RefuseContaining(bad.clone())));
     bench.issue(&sample);
     bench.aws.put_object(crate::bench::BUCKET, &generator.log_file(1).key, "no log file").unwrap();
-    let refused = || world.destinations().iter().all(|it| it.counts().refused > 0);
+    // The others have no refusal that names an event.
+    let refused = || world.destinations()[..6].iter().all(|it| it.counts().refused > 0);
     bench.until(&mut agent, "all have refused it", refused).await;
     // Where nothing else was accepted after it, it waits for a witness.
     bench.issue(&generator.log_file(3));
