@@ -1,5 +1,6 @@
 //! AWS clients: one configuration an identity, one S3 client a region, made once.
 
+mod clean;
 mod json;
 mod sign;
 
@@ -32,7 +33,8 @@ pub fn describe(error: &dyn Error) -> String {
         }
         cause = inner.source();
     }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    clean::clean(&text)
 }
 
 /// One named identity of the configuration.

@@ -136,10 +136,7 @@ impl HttpDestination {
         if let Some(authorize) = &self.authorize {
             authorize.authorize(&mut head, &body).await?;
         }
-        self.transport
-            .exchange(head, body)
-            .await
-            .map_err(|why| Reason { text: self.redactor.clean(&why.text), ..why })
+        self.transport.exchange(head, body).await.map_err(|why| self.redactor.clean_reason(why))
     }
 }
 
@@ -175,7 +172,8 @@ impl Sink for HttpDestination {
             head.headers.push(("content-encoding", encoding.to_owned()));
         }
         match self.exchange(head, encoded.bytes.clone()).await {
-            Ok(answer) => self.sink.judge(events, attempt, &answer),
+            // The sink knows its own secrets; a proxy's password is known here alone.
+            Ok(answer) => self.redactor.clean_judgement(self.sink.judge(events, attempt, &answer)),
             // There are no credentials to sign with.
             Err(why) if why.code == ReasonCode::Unauthorized => Judgement::Denied(why),
             Err(why) => Judgement::Unavailable { why, retry_after: None },
@@ -187,7 +185,7 @@ impl Sink for HttpDestination {
             return Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"));
         };
         let answer = self.exchange(head, Bytes::from(body)).await?;
-        self.sink.confirmed(tokens, &answer)
+        self.sink.confirmed(tokens, &answer).map_err(|why| self.redactor.clean_reason(why))
     }
 
     fn requires_confirmation(&self) -> bool {

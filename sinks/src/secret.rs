@@ -7,6 +7,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::{Judgement, Reason, Verdict};
+
 /// A text that is never shown: `Debug`, `Display` and serialization give `***`.
 ///
 /// In TOML a string, or `{ file = "path" }`; line breaks at a file's end are no part of the secret. It is read as a
@@ -151,10 +153,49 @@ impl Redactor {
     /// `text` with every known secret replaced by `***`.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+        let mut clean = text.to_owned();
+        for secret in &self.0 {
+            if clean.contains(secret.as_str()) {
+                clean = clean.replace(secret.as_str(), "***");
+            }
+        }
+        clean
     }
 
-    /// The same for the beginning of a longer text, without what may be the beginning of a secret at its end.
+    /// A reason with its text cleaned.
+    #[must_use]
+    pub(crate) fn clean_reason(&self, why: Reason) -> Reason {
+        Reason { text: self.clean(&why.text), ..why }
+    }
+
+    /// A judgement with all of its reasons cleaned.
+    pub(crate) fn clean_judgement(&self, judgement: Judgement) -> Judgement {
+        let each = |verdicts: Vec<Verdict>| {
+            verdicts.into_iter().map(|verdict| self.clean_verdict(verdict)).collect()
+        };
+        match judgement {
+            Judgement::Each(verdicts) => Judgement::Each(each(verdicts)),
+            Judgement::Strained(verdicts) => Judgement::Strained(each(verdicts)),
+            Judgement::Unavailable { why, retry_after } => {
+                Judgement::Unavailable { why: self.clean_reason(why), retry_after }
+            }
+            Judgement::Denied(why) => Judgement::Denied(self.clean_reason(why)),
+            Judgement::Refused(why) => Judgement::Refused(self.clean_reason(why)),
+            Judgement::TooLarge(why) => Judgement::TooLarge(self.clean_reason(why)),
+        }
+    }
+
+    fn clean_verdict(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Delivered | Verdict::Duplicate | Verdict::Pending(_) => verdict,
+            Verdict::Retry(why) => Verdict::Retry(self.clean_reason(why)),
+            Verdict::Reshape(why) => Verdict::Reshape(self.clean_reason(why)),
+            Verdict::Refused { why, named } => Verdict::Refused { why: self.clean_reason(why), named },
+            Verdict::Denied(why) => Verdict::Denied(self.clean_reason(why)),
+        }
+    }
+
+    /// As [`clean`](Self::clean) for the beginning of a longer text, without what may be the beginning of a secret at its end.
     #[must_use]
     pub fn clean_start(&self, text: &str) -> String {
         let mut clean = self.clean(text);

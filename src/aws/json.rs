@@ -179,6 +179,8 @@ fn error_of(answer: &Answer) -> CallError {
     let code = body["__type"].as_str().or_else(|| answer.header("x-amzn-errortype")).unwrap_or_default();
     let code = code.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default();
     let message = body["message"].as_str().or_else(|| body["Message"].as_str()).unwrap_or_default();
+    // Before it is cut: half of a token is a secret still.
+    let message = super::clean::clean(message);
     let message: String = message.chars().filter(|c| !c.is_control()).take(500).collect();
     CallError { code: code.to_owned(), message: format!("HTTP {} {code}: {message}", answer.status) }
 }

@@ -299,7 +299,10 @@ async fn ask_sink(
         findings.add(
             &what,
             &match &answer {
-                Ok(answer) => probe.read(number, answer),
+                Ok(answer) => {
+                    let finding = probe.read(number, answer);
+                    Finding { sentence: asking.redactor.clean(&finding.sentence), ..finding }
+                }
                 Err(why) => Finding::failed(why.clone()),
             },
         );
@@ -309,7 +312,7 @@ async fn ask_sink(
         return;
     }
     match probe.apply(&answers) {
-        Err(why) => findings.add(about, &Finding::failed(why)),
+        Err(why) => findings.add(about, &Finding::failed(asking.redactor.clean(&why))),
         Ok(steps) => {
             for step in steps {
                 let what = format!("{about} {}", step.what);

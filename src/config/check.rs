@@ -227,7 +227,8 @@ impl<'a> Checker<'a> {
         let mut effective = self.effective.take();
         self.tree.visit(&mut Vec::new(), &mut |path, node| {
             let text = node.as_str().unwrap_or_default();
-            if node.secret || (is_secret_key(path) && !text.is_empty()) {
+            let by_type = self.reader.is_secret(&path.join("."));
+            if node.secret || ((by_type || is_secret_key(path)) && !text.is_empty()) {
                 hide(&mut effective, path);
             }
         });
@@ -305,8 +306,9 @@ impl<'a> Checker<'a> {
             let written =
                 !node.secret && !text.is_empty() && node.at.as_ref().is_some_and(|at| at.line.is_some());
             let proxy = path.last().is_some_and(|key| key == "proxy") && url::without_userinfo(text) != *text;
-            if written && (is_secret_key(path) || proxy) && !self.is_plain(path) {
-                let key = path.join(".");
+            let key = path.join(".");
+            let is_secret = is_secret_key(path) || self.reader.is_secret(&key) || proxy;
+            if written && is_secret && !self.is_plain(path) {
                 let message =
                     "a secret stands in the file: say \"${VARIABLE}\" or { file = \"path\" } instead";
                 self.warnings.borrow_mut().push(problem_at(node, &key, message.to_owned()));

@@ -1,6 +1,7 @@
 //! Reads typed values out of the tree; every error knows its key and its place, and unknown keys are collected.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -24,6 +25,8 @@ pub(super) struct Reader {
     texts: SecretTexts,
     /// The secrets that do not stand in the document.
     found: RefCell<Vec<FoundSecret>>,
+    /// Where secrets were read, wherever they are kept: by their type, whatever the key is called.
+    secrets: RefCell<BTreeSet<String>>,
 }
 
 impl Reader {
@@ -40,6 +43,11 @@ impl Reader {
     /// The secrets so far that do not stand in the document.
     pub(super) fn found(&self) -> Vec<FoundSecret> {
         self.found.borrow().clone()
+    }
+
+    /// Whether a secret was read at a path, or in a table that stands there.
+    pub(super) fn is_secret(&self, path: &str) -> bool {
+        self.secrets.borrow().contains(path)
     }
 
     /// Reads `node`, which stands at `path`; `None` if it could not be (then the problem is noted).
@@ -216,6 +224,7 @@ impl<'a> NodeDeserializer<'a> {
 
     /// A secret: one that AWS keeps is what was read of it, or a unit where it was not read.
     fn secret<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        self.reader.secrets.borrow_mut().insert(self.path.clone());
         let note = |source, is_read| {
             let path = self.path.clone();
             self.reader.found.borrow_mut().push(FoundSecret { path, source, is_read });

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::check::Checker;
+use super::de::Reader;
 use super::load::assemble;
 use super::tree::Node;
 use super::*;
@@ -410,6 +411,34 @@ fn headers_and_addresses_of_any_http_receiver_are_hidden_and_may_stand_in_the_fi
     for secret in ["t0psecret", "s3cret", "k3y"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
+}
+
+#[test]
+fn what_a_destination_reads_as_a_secret_is_one_whatever_its_key_is_called() {
+    for (sink, key) in [
+        (
+            "type = \"alert_logic_ingest\"\naccess_key_id = \"a\"\nsource_id = \"s\"\nhost_id = \"h\"\nmessage_type = \"t\"",
+            "secret_key",
+        ),
+        ("type = \"splunk_hec\"\nendpoints = [\"https://a.example\"]", "token"),
+    ] {
+        let config = good(&http(&format!("{sink}\n{key} = \"hunter2\"")));
+        assert!(!config.effective.contains("hunter2"), "{}", config.effective);
+        let warned = config.warnings.iter().any(|problem| problem.key == format!("sinks.s.{key}"));
+        assert!(warned, "{:?}", config.warnings);
+    }
+    // By its type alone.
+    let reader = Reader::default();
+    let tree = super::tree::parse(&"t.toml".into(), "any_name = \"hunter2\"\nother = \"x\"").unwrap();
+    #[derive(serde::Deserialize)]
+    struct Any {
+        #[allow(dead_code)]
+        any_name: sinks::Secret,
+        #[allow(dead_code)]
+        other: String,
+    }
+    assert!(reader.read::<Any>(&tree, "a.b").is_some());
+    assert!(reader.is_secret("a.b.any_name") && !reader.is_secret("a.b.other"));
 }
 
 #[test]

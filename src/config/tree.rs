@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{ConfigError, Location, Problem};
 
 /// Names of keys whose value is a secret, whichever table they stand in.
-const SECRET_KEYS: [&str; 7] =
-    ["admin_token", "api_key", "bearer_token", "external_id", "password", "token", "tokens"];
+const SECRET_KEYS: [&str; 8] =
+    ["admin_token", "api_key", "bearer_token", "external_id", "password", "secret_key", "token", "tokens"];
 
 /// A key path, innermost last.
 pub(super) type Path = [String];

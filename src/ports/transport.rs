@@ -138,13 +138,17 @@ impl Transport for HttpTransport {
     }
 }
 
+/// Words of what rustls says.
+const OF_TLS: [&str; 6] =
+    ["certificate", "tls", "handshake", "received fatal alert", "peer is incompatible", "corrupt message"];
+
 /// What went wrong, without the URL: it may hold a token.
 fn reason(error: &reqwest::Error) -> Reason {
     let text = describe(error);
     let lower = text.to_lowercase();
     let code = if error.is_timeout() {
         ReasonCode::Timeout
-    } else if lower.contains("certificate") || lower.contains("tls") || lower.contains("handshake") {
+    } else if OF_TLS.iter().any(|word| lower.contains(word)) {
         ReasonCode::Tls
     } else {
         ReasonCode::Connection
