@@ -20,6 +20,8 @@ mod memory;
 mod odd_inputs;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_merge;
 mod redrive;
 mod rotation;
 mod secrets;

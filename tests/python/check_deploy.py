@@ -107,7 +107,7 @@ def policies_pass_cfn_lint() -> list[str]:
 def policies_grant_no_wildcards() -> list[str]:
     """No action and no resource of the agent's and the operator's policies is open."""
     problems = []
-    names = ["agent-policy.json", "secrets-policy.json", "redrive-policy.json"]
+    names = ["agent-policy.json", "secrets-policy.json", "redrive-policy.json", "lake-policy.json"]
     policies = [json.loads((DEPLOY / "iam" / name).read_text()) for name in names]
     for statement in [statement for policy in policies for statement in policy["Statement"]]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
