@@ -192,6 +192,7 @@ impl Redrive {
     async fn wait_for(&self, position: usize, sent: &[Sent]) -> Option<(usize, String)> {
         let lane = self.app.plan.lanes.all().get(position)?;
         lane.flush();
+        lane.hurry();
         let own = sent.iter().filter(|one| one.lane == position);
         let idle = join_all(own.map(|one| one.share.idle()));
         let state = tokio::select! {

@@ -13,6 +13,7 @@ use crate::{Compression, Event, HttpSink, ObjectSink, Reason, Redactor, Sink, en
 pub mod alert_logic;
 pub mod alert_logic_ingest;
 mod credentials;
+mod duration;
 pub mod elasticsearch;
 mod endpoint;
 mod failover;
@@ -30,6 +31,7 @@ pub mod sumo_logic;
 pub mod syslog;
 mod template;
 
+pub use duration::{DURATION_EXPECTED, DURATION_UNITS, parse_duration};
 pub(crate) use endpoint::{Endpoint, StreamEndpoint};
 pub use probe::{Finding, FindingLevel, Probe, ProbeStep};
 pub use size::{SIZE_EXPECTED, format_size, parse_size};

@@ -6,6 +6,8 @@
 mod apart;
 mod batcher;
 mod confirm;
+mod errand;
+mod merge;
 mod objects;
 mod pass;
 mod task;
@@ -94,6 +96,8 @@ enum Command {
     Gather(Begun),
     /// Close the open batch at once.
     Flush,
+    /// Close what waits for more, from now on whenever nothing is under way to it.
+    Hurry,
     /// Let go of what is queued beyond half of the lane's part of the memory.
     Shed,
     /// Deliver what is there and end.
@@ -139,6 +143,7 @@ impl Lane {
         let courier = objects::ObjectCourier {
             config: config.clone(),
             sink: Arc::clone(&sink),
+            compute: Arc::clone(&compute),
             clock: ports.clock,
             random: ports.random,
             health: Arc::clone(&health),
@@ -244,6 +249,12 @@ impl Lane {
     /// Closes the open batch at once: memory is short.
     pub fn flush(&self) {
         let _ = self.commands.send(Command::Flush);
+    }
+
+    /// Tells that soon nothing more comes: what a lane that merges has waiting for more is stored as soon as nothing is
+    /// on its way to it.
+    pub fn hurry(&self) {
+        let _ = self.commands.send(Command::Hurry);
     }
 
     /// Waits until the lane accepts, and takes one of the few places for reading a log file again.

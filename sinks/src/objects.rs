@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cloudtrail::Timestamp;
 
 use crate::destinations::Finding;
-use crate::{LogFile, Parcel, RangeSet, Reason};
+use crate::{LogFile, Merge, Parcel, RangeSet, Reason};
 
 /// A destination that stores objects instead of taking requests: each holds events of one log file, and all of those
 /// that belong into it.
@@ -26,6 +26,11 @@ pub trait ObjectSink: Send + Sync {
     /// # Errors
     /// By what the lane does about it.
     async fn store(&self, object: &Object) -> Result<(), StoreError>;
+
+    /// How its objects are put together into larger ones of many log files; `None`: each is stored by itself.
+    fn merge(&self) -> Option<Arc<dyn Merge>> {
+        None
+    }
 
     /// What `check` says of it: asks without storing an event.
     async fn check(&self) -> Vec<(String, Finding)> {

@@ -163,11 +163,23 @@ pub trait ObjectStore: Send + Sync {
     /// Why not, free of secrets.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), Reason>;
 
+    /// Stores one object, unless there is one of this name; whether it did. Of several at once only one does.
+    ///
+    /// # Errors
+    /// Why not, free of secrets; it may be stored all the same, or be stored later.
+    async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, Reason>;
+
     /// Reads one object; `None` where there is none.
     ///
     /// # Errors
     /// Why not, free of secrets.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Reason>;
+
+    /// Reads the first `len` bytes of one object, or all where it has fewer; `None` where there is none.
+    ///
+    /// # Errors
+    /// Why not, free of secrets.
+    async fn start(&self, key: &str, len: usize) -> Result<Option<Bytes>, Reason>;
 }
 
 /// Which bucket, and who writes to it.

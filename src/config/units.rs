@@ -5,41 +5,8 @@ use std::time::Duration;
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sinks::destinations::SIZE_EXPECTED;
-pub(super) use sinks::destinations::{format_size, parse_size};
-
-const DURATION_UNITS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-const DURATION_EXPECTED: &str = "a duration such as \"30s\", \"200ms\" or \"1h30m\" (units d, h, m, s, ms)";
-
-/// Reads a duration: one or more of a whole number and a unit, greatest unit first. `None` if it is not one.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    let mut total_ms: u64 = 0;
-    let mut unit_before = u64::MAX;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let (number, after) = number(rest)?;
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, next) = after.split_at_checked(letters)?;
-        let &(_, unit_ms) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
-        if unit_ms >= unit_before {
-            return None;
-        }
-        unit_before = unit_ms;
-        total_ms = total_ms.checked_add(number.checked_mul(unit_ms)?)?;
-        rest = next;
-    }
-    Some(Duration::from_millis(total_ms))
-}
-
-fn number(text: &str) -> Option<(u64, &str)> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, rest) = text.split_at_checked(digits)?;
-    Some((number.parse().ok()?, rest))
-}
+use sinks::destinations::{DURATION_EXPECTED, DURATION_UNITS, SIZE_EXPECTED};
+pub(super) use sinks::destinations::{format_size, parse_duration, parse_size};
 
 /// Writes a duration so that it reads back as itself (to the millisecond).
 pub(super) fn format_duration(duration: Duration) -> String {

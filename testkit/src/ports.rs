@@ -249,8 +249,19 @@ impl ObjectStore for MemoryObjects {
         Ok(())
     }
 
+    async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, Reason> {
+        if lock(&self.objects).contains_key(key) {
+            return Ok(false);
+        }
+        self.put(key, bytes).await.map(|()| true)
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Reason> {
         Ok(lock(&self.objects).get(key).cloned())
+    }
+
+    async fn start(&self, key: &str, len: usize) -> Result<Option<Bytes>, Reason> {
+        Ok(lock(&self.objects).get(key).map(|bytes| bytes.slice(..len.min(bytes.len()))))
     }
 }
 

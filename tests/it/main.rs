@@ -26,6 +26,8 @@ mod memory;
 mod odd_inputs;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "parquet")]
+mod parquet_merge;
 mod redrive;
 mod reload;
 mod rotation;

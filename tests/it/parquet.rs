@@ -17,12 +17,12 @@ use crate::bench::{BUCKET, Bench, Setup};
 use crate::config::{Config, Sink};
 
 /// The sink's name, and the stand-in's in the ledger.
-const NAME: &str = "parquet";
+pub(crate) const NAME: &str = "parquet";
 /// The bucket that it writes to.
 pub(crate) const LAKE: &str = "lake";
 /// The shortest lease that the configuration allows.
-const LEASE: Duration = Duration::from_secs(30);
-const RETRY: &str = "retry = { initial = \"50ms\", max = \"200ms\" }";
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const RETRY: &str = "retry = { initial = \"50ms\", max = \"200ms\" }";
 
 fn folder() -> Config {
     Config::new().other(NAME, &format!("type = \"parquet\"\npath = \"lake\"\n{RETRY}"))
@@ -59,14 +59,14 @@ fn files(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Bytes>) {
 }
 
 /// What stands in the folder.
-fn in_folder(bench: &Bench) -> BTreeMap<String, Bytes> {
+pub(crate) fn in_folder(bench: &Bench) -> BTreeMap<String, Bytes> {
     let mut found = BTreeMap::new();
     files(&bench.path("lake"), "", &mut found);
     found
 }
 
 /// What stands in the bucket, without the prefix.
-fn in_bucket(bench: &Bench) -> BTreeMap<String, Bytes> {
+pub(crate) fn in_bucket(bench: &Bench) -> BTreeMap<String, Bytes> {
     let object = |key: String| {
         let bytes = bench.aws.object(LAKE, &key).unwrap();
         (key.strip_prefix("trail/").expect("the prefix").to_owned(), bytes)
@@ -83,7 +83,7 @@ fn text(row: &Row, column: &str) -> Option<String> {
 }
 
 /// Tells the ledger what another reader of Parquet finds in the objects; how many rows there are.
-fn testify(bench: &Bench, objects: &BTreeMap<String, Bytes>) -> usize {
+pub(crate) fn testify(bench: &Bench, objects: &BTreeMap<String, Bytes>) -> usize {
     let mut rows = 0;
     for (name, bytes) in objects {
         let reader =
@@ -126,7 +126,7 @@ pub(crate) fn testify_folder(bench: &Bench) {
 
 /// Judges a run that is over: every event is there, once.
 #[track_caller]
-fn assert_each_once(bench: &Bench, config: &Config, objects: &BTreeMap<String, Bytes>) {
+pub(crate) fn assert_each_once(bench: &Bench, config: &Config, objects: &BTreeMap<String, Bytes>) {
     let rows = testify(bench, objects);
     let report = bench.assert_passes(config);
     let sink = report.sink(NAME).unwrap();
@@ -244,13 +244,13 @@ async fn of_odd_and_broken_log_files_everything_that_can_be_read_is_stored() {
     assert!(broken >= 5, "{broken} log files are broken");
 }
 
-fn run(bench: &Bench, arguments: &[&str], text: &str) -> Output {
+pub(crate) fn run(bench: &Bench, arguments: &[&str], text: &str) -> Output {
     fs::write(bench.path("trailship.toml"), text).unwrap();
     let mut command = bench.command("check");
     command.args(arguments).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

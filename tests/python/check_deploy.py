@@ -107,8 +107,8 @@ def policies_pass_cfn_lint() -> list[str]:
 def policies_grant_no_wildcards() -> list[str]:
     """No action and no resource of the agent's and the operator's policies is open."""
     problems = []
-    names = ["agent-policy.json", "ledger-policy.json", "secrets-policy.json", "redrive-policy.json"]
-    policies = [json.loads((DEPLOY / "iam" / name).read_text()) for name in names]
+    names = ["agent", "ledger", "secrets", "redrive", "lake"]
+    policies = [json.loads((DEPLOY / "iam" / f"{name}-policy.json").read_text()) for name in names]
     for statement in [statement for policy in policies for statement in policy["Statement"]]:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         problems += [f"{statement['Sid']}: {action}" for action in actions if "*" in action]

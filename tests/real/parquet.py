@@ -26,7 +26,7 @@ ACCOUNTS = ["012345678901", *(f"{number}{number}1122223333" for number in range(
 DAYS = [f"2024-05-0{number}" for number in range(1, 6)]
 REGIONS = ["eu-west-1", "us-east-1"]
 EVENTS = 40
-"""In each log file; there is one for each account and day."""
+"""Of each account and day; they lie in two log files."""
 MALLORY = "arn:aws:iam::012345678901:user/mallory"
 
 
@@ -76,11 +76,30 @@ class Bench:
             raise lane.LaneFailed(f"{Path(command[0]).name} ended with exit code {run.returncode}: {problem}")
         return run.stdout
 
+    @property
+    def merged(self) -> Path:
+        """Where the sink writes objects of many log files."""
+        return self.folder / "merged"
+
     def ship(self) -> None:
         """`trailship ship` of all log files into the lake."""
+        self._ship(f'path = "{self.lake}"')
+
+    def ship_merged(self) -> None:
+        """The same, with objects of many log files."""
+        self._ship(f'path = "{self.merged}"\nmerge = {{ max_age = "1s" }}')
+
+    def _ship(self, settings: str) -> None:
         config = self.folder / "trailship.toml"
-        config.write_text(f'[sinks.lake]\ntype = "parquet"\npath = "{self.lake}"\n')
+        config.write_text(f'[sinks.lake]\ntype = "parquet"\n{settings}\n')
         self.run([self.binary, "ship", self.folder / "files", "--config", config])
+
+    def claim_one(self) -> None:
+        """Claims what one log file has, for a writer that has died: its object will hold no rows."""
+        part = sorted(self.lake.rglob("*.parquet"))[0].relative_to(self.lake)
+        claim = self.merged / "_trailship" / "members" / f"{part.stem}.0"
+        claim.parent.mkdir(parents=True)
+        claim.write_text(json.dumps({"v": 1, "object": str(part.with_name("merged-dead.parquet"))}))
 
     def read(self) -> None:
         """Everything that one process of the readers is asked, in one go; the answers lie in the folder."""
@@ -95,6 +114,8 @@ class Bench:
             ["job", "compact", *data, "--output", packed],
             ["job", "compact", *data, "--output", packed],
             ["spark", packed, str(self.folder / "packed.jsonl")],
+            ["pyarrow", str(self.merged), str(self.folder / "merged-pyarrow.jsonl")],
+            ["spark", str(self.merged), str(self.folder / "merged-spark.jsonl")],
         ]
         self.run([self.python, HERE / "parquet_readers.py", json.dumps(steps)])
 
@@ -135,15 +156,17 @@ def write_files(bench: Bench) -> None:
                 text = json.dumps(event, separators=(",", ":"))
                 bench.events[event["eventID"]], bench.texts[event["eventID"]] = event, text
                 bench.places[event["eventID"]] = (account, region, day)
-            write_file(bench, account, region, day, [bench.texts[event["eventID"]] for event in chosen])
+            texts = [bench.texts[event["eventID"]] for event in chosen]
+            write_file(bench, account, region, day, "2300", texts[: EVENTS // 2])
+            write_file(bench, account, region, day, "2305", texts[EVENTS // 2 :])
 
 
-def write_file(bench: Bench, account: str, region: str, day: str, texts: list[str]) -> None:
+def write_file(bench: Bench, account: str, region: str, day: str, minute: str, texts: list[str]) -> None:
     """One log file under the key that CloudTrail would give it."""
     compact = day.replace("-", "")
-    name = f"{account}_CloudTrail_{region}_{compact}T2300Z_abcdefgh12345678.json.gz"
+    name = f"{account}_CloudTrail_{region}_{compact}T{minute}Z_abcdefgh12345678.json.gz"
     folder = bench.folder / "files" / "AWSLogs" / account / "CloudTrail" / region / day.replace("-", "/")
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(gzip.compress(f'{{"Records":[{",".join(texts)}]}}'.encode()))
 
 
@@ -231,7 +254,7 @@ def a_second_shipment_replaces_every_object_by_the_same(bench: Bench) -> None:
     before = bench.objects()
     bench.ship()
     same("objects", bench.objects(), before)
-    same("objects", len(before), len(ACCOUNTS) * len(DAYS))
+    same("objects", len(before), 2 * len(ACCOUNTS) * len(DAYS))
 
 
 def the_job_says_who_failed_to_sign_in(bench: Bench) -> None:
@@ -271,6 +294,21 @@ def packed_by_the_job_every_event_is_there_once(bench: Bench) -> None:
     same("files", len(list((bench.folder / "packed").rglob("*.parquet"))), len(ACCOUNTS) * len(DAYS))
 
 
+def merged_by_the_sink_every_event_is_there_once(bench: Bench) -> None:
+    """One object for both log files of an account and a day, and one without rows; a second shipment adds nothing."""
+    plain_types, _ = bench.rows("spark")
+    for reader in ("merged-pyarrow", "merged-spark"):
+        types, rows = bench.rows(reader)
+        check_rows(bench, rows)
+        if reader == "merged-spark":
+            same("types", types, plain_types)
+    before = sorted(str(path.relative_to(bench.merged)) for path in bench.merged.rglob("*.parquet"))
+    dead = [name for name in before if name.endswith("merged-dead.parquet")]
+    same("objects", (len(before), len(dead)), (len(ACCOUNTS) * len(DAYS) + 1 + 1, 1))
+    bench.ship_merged()
+    same("objects", sorted(str(path.relative_to(bench.merged)) for path in bench.merged.rglob("*.parquet")), before)
+
+
 CASES: list[Callable[[Bench], None]] = [
     pyarrow_reads_every_event_with_its_types,
     spark_reads_every_event_with_its_types,
@@ -279,6 +317,7 @@ CASES: list[Callable[[Bench], None]] = [
     the_job_says_what_a_principal_touched,
     the_job_says_what_services_did_on_whose_behalf,
     packed_by_the_job_every_event_is_there_once,
+    merged_by_the_sink_every_event_is_there_once,
 ]
 
 
@@ -287,6 +326,8 @@ def run(binary: Path, tools: Path, folder: Path, _more: Path | None) -> list[tup
     bench = Bench(binary, environment(tools), folder)
     write_files(bench)
     bench.ship()
+    bench.claim_one()
+    bench.ship_merged()
     bench.read()
     results: list[tuple[str, str | None]] = []
     for case in CASES:

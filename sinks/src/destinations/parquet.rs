@@ -4,12 +4,14 @@
 
 mod columns;
 mod gathering;
+mod merging;
 mod schema;
 mod shred;
+mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,16 +23,22 @@ use ::parquet::schema::types::SchemaDescriptor;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 
-use super::{Built, Carrier, CommonSettings, Defaults, Destination, Finding, Invalid, Reach, SinkPorts};
-use crate::ports::{BucketPlace, Files, ObjectStore};
-use crate::{Compression, Gathering, LogFile, Object, ObjectSink, Reason, ReasonCode, Redactor, StoreError};
+use super::{
+    Built, Carrier, CommonSettings, Defaults, Destination, Finding, FindingLevel, Invalid, Reach, SinkPorts,
+};
+use crate::ports::BucketPlace;
+use crate::{
+    Compression, Gathering, LogFile, Merge, Object, ObjectSink, Reason, ReasonCode, Redactor, StoreError,
+};
 use gathering::{Cuts, FileGathering, Format};
+use merging::{MergeSettings, Merging};
 use shred::Shredder;
+use store::Store;
 
 /// What `check` writes, to find out whether it may: readers pass over names that begin so.
 const CHECK_NAME: &str = "_trailship_check";
+const CHECK_TEXT: &[u8] = b"written by `trailship check`; holds no event, may be deleted\n";
 
 /// Settings of its own.
 #[derive(Debug, Deserialize)]
@@ -53,6 +61,8 @@ pub struct Settings {
     /// Whether every row also holds its record as AWS wrote it. Default true.
     #[serde(default = "raw")]
     raw: bool,
+    /// Puts what many log files have for one folder into one object. Default: each has objects of its own.
+    merge: Option<MergeSettings>,
 }
 
 fn raw() -> bool {
@@ -125,10 +135,18 @@ impl Destination for Settings {
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
-        let shredder = Shredder { common: common.clone(), raw: self.raw };
-        let format = Arc::new(Format::new(shredder, self.compression, Cuts::USUAL).map_err(|error| {
-            Invalid::new("type", format!("the columns cannot be set up: {error}: please report this"))
-        })?);
+        let set_up = |packing| {
+            let shredder = Shredder { common: common.clone(), raw: self.raw };
+            Format::new(shredder, packing, Cuts::USUAL).map(Arc::new).map_err(|error| {
+                Invalid::new("type", format!("the columns cannot be set up: {error}: please report this"))
+            })
+        };
+        let merge = match &self.merge {
+            None => None,
+            Some(settings) => Some((settings.limits()?, set_up(self.compression)?)),
+        };
+        // What is merged is read again before it is stored: it is packed so that this is quick.
+        let format = set_up(if merge.is_some() { Packing::Snappy } else { self.compression })?;
         let target = self.target()?;
         let (shown, identity) = match &target {
             Target::Folder(path) => (path.display().to_string(), None),
@@ -138,8 +156,14 @@ impl Destination for Settings {
         };
         Ok(Built {
             carrier: Carrier::Objects(Box::new(move |ports: &SinkPorts| {
-                let store = Store::open(target, ports)?;
-                Ok(Arc::new(ParquetSink { format, store }) as Arc<dyn ObjectSink>)
+                let store = Arc::new(Store::open(target, ports)?);
+                let merge = match merge {
+                    None => None,
+                    Some((limits, format)) => {
+                        Some(Arc::new(Merging::new(limits, format, Arc::clone(&store))?))
+                    }
+                };
+                Ok(Arc::new(ParquetSink { format, store, merge }) as Arc<dyn ObjectSink>)
             })),
             endpoints: vec![shown],
             defaults: Self::DEFAULTS,
@@ -171,38 +195,10 @@ impl Format {
     }
 }
 
-/// Where objects go, opened.
-enum Store {
-    /// One write at a time: two of the same name would write into each other.
-    Folder(PathBuf, Mutex<Arc<dyn Files>>),
-    Bucket(Arc<dyn ObjectStore>, String),
-}
-
-impl Store {
-    fn open(target: Target, ports: &SinkPorts) -> Result<Self, Reason> {
-        Ok(match target {
-            Target::Folder(path) => Self::Folder(path, Mutex::new(Arc::clone(&ports.files))),
-            Target::Bucket(place, prefix) => Self::Bucket(ports.objects.open(&place)?, prefix),
-        })
-    }
-
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Reason> {
-        match self {
-            Self::Folder(folder, files) => {
-                let path = folder.join(Path::new(name));
-                let failed = |error: std::io::Error| {
-                    Reason::new(ReasonCode::Io, format!("cannot write to {}: {error}", folder.display()))
-                };
-                files.lock().await.replace(&path, bytes).await.map_err(failed)
-            }
-            Self::Bucket(store, prefix) => store.put(&format!("{prefix}{name}"), bytes).await,
-        }
-    }
-}
-
 struct ParquetSink {
     format: Arc<Format>,
-    store: Store,
+    store: Arc<Store>,
+    merge: Option<Arc<Merging>>,
 }
 
 #[async_trait]
@@ -212,24 +208,39 @@ impl ObjectSink for ParquetSink {
     }
 
     async fn store(&self, object: &Object) -> Result<(), StoreError> {
-        self.store.put(&object.name, object.bytes.clone()).await.map_err(|why| match why.code {
-            ReasonCode::Unauthorized | ReasonCode::Misconfigured => StoreError::Denied(why),
-            _ => StoreError::Unavailable(why),
-        })
+        self.store.put(&object.name, object.bytes.clone()).await.map_err(judge)
+    }
+
+    fn merge(&self) -> Option<Arc<dyn Merge>> {
+        self.merge.as_ref().map(|merge| Arc::clone(merge) as Arc<dyn Merge>)
     }
 
     async fn check(&self) -> Vec<(String, Finding)> {
         let what = "write".to_owned();
-        let text = Bytes::from_static(b"written by `trailship check`; holds no event, may be deleted\n");
-        vec![match self.store.put(CHECK_NAME, text).await {
+        let text = Bytes::from_static(CHECK_TEXT);
+        let mut said = vec![match self.store.put(CHECK_NAME, text).await {
             Ok(()) => (what, Finding::good(format!("objects can be written (left: {CHECK_NAME})"))),
             Err(why) => {
-                let remedy = match &self.store {
+                let remedy = match &*self.store {
                     Store::Folder(..) => "check the folder's permissions",
                     Store::Bucket(..) => "check `bucket`, `region`, and that `aws` may s3:PutObject there",
                 };
                 (what, Finding::failed(format!("{why}: {remedy}")))
             }
-        }]
+        }];
+        if let (Some(merge), [(_, finding)]) = (&self.merge, said.as_slice())
+            && finding.level == FindingLevel::Good
+        {
+            said.push(("merge".to_owned(), merge.check().await));
+        }
+        said
+    }
+}
+
+/// What the lane does about it.
+fn judge(why: Reason) -> StoreError {
+    match why.code {
+        ReasonCode::Unauthorized | ReasonCode::Misconfigured => StoreError::Denied(why),
+        _ => StoreError::Unavailable(why),
     }
 }

@@ -1,4 +1,4 @@
-//! The task of a lane that stores objects: gathers log files, keeps objects under way, and probes while it is shut.
+//! The task of a lane that stores objects: gathers log files, keeps errands under way, and probes while it is shut.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,33 +7,38 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
+use super::errand::{Errand, Follow};
+use super::merge::Merger;
 use super::pass::Ready;
 use super::task::probe_delays;
 use super::{Command, LaneConfig, Objects};
 use crate::delivery::LaneObserver;
 use crate::health::{Health, LaneState, is_overload};
-use crate::ports::{Clock, Random};
+use crate::ports::{Clock, Compute, Random};
 use crate::retry::Delays;
-use crate::settle::{Outcome, Owed};
 use crate::{ObjectSink, Reason, ReasonCode, StoreError};
 
-/// How many objects a shut lane keeps to probe with. One would do, as none is ever at fault.
+/// How many errands a shut lane keeps to probe with. One would do, as none is ever at fault.
 const PROBES_MAX: usize = 2;
 
-/// What storing needs besides the object.
+/// What an errand needs besides what it carries.
 pub(super) struct ObjectCourier {
     pub(super) config: LaneConfig,
     pub(super) sink: Arc<dyn ObjectSink>,
+    pub(super) compute: Arc<dyn Compute>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) health: Arc<Health>,
     pub(super) observer: Arc<dyn LaneObserver>,
 }
 
-/// How storing an object ended.
-struct Stored {
-    /// The object, unless it is stored.
-    left: Option<Ready>,
+/// How an errand ended.
+#[derive(Default)]
+struct Ended {
+    /// The errand, unless it is done.
+    left: Option<Errand>,
+    /// What is to be done after it.
+    follow: Follow,
     /// Set if the lane has to shut, or to stay so.
     shut: Option<LaneState>,
     /// The store had too much to do at least once.
@@ -41,66 +46,56 @@ struct Stored {
 }
 
 impl ObjectCourier {
-    /// Stores an object, again and again until it is stored or the lane has to shut.
-    async fn deliver(&self, ready: Ready) -> Stored {
+    /// Runs an errand, again and again until it is done or the lane has to shut.
+    async fn deliver(&self, mut errand: Errand) -> Ended {
         let mut delays = Delays::new(&self.config.retry);
         let mut overloaded = false;
         loop {
-            let (why, denied) = match self.store(&ready).await {
-                Ok(()) => {
-                    self.settle(ready);
-                    return Stored { left: None, shut: None, overloaded };
-                }
+            let (why, denied) = match self.attempt(&mut errand).await {
+                Ok(()) => return Ended { follow: errand.done(self), overloaded, ..Ended::default() },
                 Err(StoreError::Unavailable(why)) => (why, false),
                 Err(StoreError::Denied(why)) => (why, true),
             };
             overloaded |= is_overload(why.code);
-            let gives_up = self.failed(&why, ready.duties.len());
-            if denied || gives_up {
-                let state = if denied { LaneState::Denied(why) } else { LaneState::Unavailable(why) };
-                return Stored { left: Some(ready), shut: Some(state), overloaded };
-            }
-            if let Some(state) = self.rest(delays.next(None, &*self.random)).await {
-                return Stored { left: Some(ready), shut: Some(state), overloaded };
+            let gives_up = self.failed(&why, errand.events());
+            let shut = if denied {
+                Some(LaneState::Denied(why))
+            } else if gives_up {
+                Some(LaneState::Unavailable(why))
+            } else {
+                self.rest(delays.next(None, &*self.random)).await
+            };
+            if shut.is_some() {
+                return Ended { left: Some(errand), shut, overloaded, ..Ended::default() };
             }
         }
     }
 
     /// Tries once, to find out whether a shut lane can open again.
-    async fn probe(&self, ready: Ready) -> Stored {
-        let (why, denied) = match self.store(&ready).await {
-            Ok(()) => {
-                self.settle(ready);
-                return Stored { left: None, shut: None, overloaded: false };
-            }
+    async fn probe(&self, mut errand: Errand) -> Ended {
+        let (why, denied) = match self.attempt(&mut errand).await {
+            Ok(()) => return Ended { follow: errand.done(self), ..Ended::default() },
             Err(StoreError::Unavailable(why)) => (why, false),
             Err(StoreError::Denied(why)) => (why, true),
         };
-        self.failed(&why, ready.duties.len());
+        self.failed(&why, errand.events());
         let state = if denied { LaneState::Denied(why) } else { LaneState::Unavailable(why) };
-        Stored { left: Some(ready), shut: Some(state), overloaded: false }
+        Ended { left: Some(errand), shut: Some(state), ..Ended::default() }
     }
 
-    async fn store(&self, ready: &Ready) -> Result<(), StoreError> {
+    async fn attempt(&self, errand: &mut Errand) -> Result<(), StoreError> {
         let started = self.clock.monotonic();
-        let result = self.sink.store(&ready.object).await;
+        let result = errand.attempt(self).await;
         let name = match &result {
             Ok(()) => "ok",
             Err(StoreError::Unavailable(why) | StoreError::Denied(why)) => why.code.as_str(),
         };
         let now = self.clock.monotonic();
         self.observer.request(name, now.saturating_sub(started));
-        if result.is_ok() {
-            self.health.note_answer(ready.object.bytes.len(), now.saturating_sub(started), now);
+        if let (Ok(()), Some(bytes)) = (&result, errand.stored_bytes()) {
+            self.health.note_answer(bytes, now.saturating_sub(started), now);
         }
         result
-    }
-
-    fn settle(&self, ready: Ready) {
-        let Ready { object, duties, via, .. } = ready;
-        self.health.note_accepted(duties.len() as u64, self.clock.now());
-        self.observer.stored(via, &object.times);
-        Owed::settle_all(duties.into_iter().map(|duty| (duty, Outcome::Delivered)));
     }
 
     /// Notes a failure; true if it has lasted too long.
@@ -126,9 +121,11 @@ pub(super) struct ObjectTask {
     gathering: JoinSet<Result<(), Reason>>,
     complete: mpsc::UnboundedSender<Ready>,
     completed: mpsc::UnboundedReceiver<Ready>,
-    queue: VecDeque<Ready>,
-    sending: JoinSet<Stored>,
-    probes: VecDeque<Ready>,
+    /// Where objects are merged.
+    merger: Option<Merger>,
+    queue: VecDeque<Errand>,
+    sending: JoinSet<Ended>,
+    probes: VecDeque<Errand>,
     probe_delays: Delays,
     probe_at: Option<Duration>,
     finishing: bool,
@@ -138,7 +135,9 @@ impl ObjectTask {
     pub(super) fn new(courier: ObjectCourier, objects: Arc<Objects>) -> Self {
         let (complete, completed) = mpsc::unbounded_channel();
         let probe_delays = probe_delays(&courier.config.retry);
+        let merger = objects.sink.merge().map(|merge| Merger::new(merge, objects.memory_part));
         Self {
+            merger,
             courier: Arc::new(courier),
             objects,
             gathering: JoinSet::new(),
@@ -156,11 +155,12 @@ impl ObjectTask {
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
         let clock = Arc::clone(&self.courier.clock);
         loop {
+            self.close_groups();
             self.dispatch();
             if self.finishing && self.is_done() {
                 return;
             }
-            let wait = self.probe_at.map_or(Duration::from_secs(3600), |at| at.saturating_sub(self.now()));
+            let wait = self.next_timer();
             tokio::select! {
                 biased;
                 order = orders.recv() => match order {
@@ -170,11 +170,12 @@ impl ObjectTask {
                     }
                     Some(Command::Finish) | None if !self.finishing => self.finishing = true,
                     Some(Command::Abandon) | None => return,
+                    Some(Command::Hurry) => self.merger.iter_mut().for_each(Merger::hurry),
                     // An object is complete where its log file ends, and not before; what is gathered has its bound.
                     Some(Command::Take(_) | Command::Flush | Command::Shed | Command::Finish) => {}
                 },
                 Some(ready) = self.completed.recv() => self.take(ready),
-                Some(stored) = self.sending.join_next() => self.stored(stored),
+                Some(ended) = self.sending.join_next() => self.ended(ended),
                 Some(gathered) = self.gathering.join_next() => self.gathered(gathered),
                 () = clock.sleep(wait) => self.probe(),
             }
@@ -186,20 +187,51 @@ impl ObjectTask {
     }
 
     fn is_done(&self) -> bool {
-        let nothing_comes = self.gathering.is_empty() && self.completed.is_empty();
-        nothing_comes && self.sending.is_empty() && (self.queue.is_empty() || self.is_shut())
+        let nothing_waits = self.queue.is_empty() && self.merger.as_ref().is_none_or(Merger::is_empty);
+        self.nothing_comes() && self.sending.is_empty() && (nothing_waits || self.is_shut())
+    }
+
+    fn nothing_comes(&self) -> bool {
+        self.gathering.is_empty() && self.completed.is_empty()
+    }
+
+    /// How long until something is due; long if nothing is.
+    fn next_timer(&self) -> Duration {
+        let due = [self.probe_at, self.merger.as_ref().and_then(Merger::due)];
+        let first = due.into_iter().flatten().min();
+        first.map_or(Duration::from_secs(3600), |at| at.saturating_sub(self.now()))
+    }
+
+    /// Closes the groups of which it is time to.
+    fn close_groups(&mut self) {
+        let (now, nothing_comes) = (self.now(), self.nothing_comes());
+        let Some(merger) = &mut self.merger else { return };
+        let closed = merger.close(now, nothing_comes, self.finishing, &*self.courier.random);
+        self.queue.extend(closed.into_iter().map(Errand::Form));
     }
 
     fn now(&self) -> Duration {
         self.courier.clock.monotonic()
     }
 
-    /// A shut lane keeps a few objects to probe with; the events of others are released.
+    /// A shut lane keeps a few errands to probe with; the events of others are released.
     fn take(&mut self, ready: Ready) {
+        let now = self.now();
+        match &mut self.merger {
+            Some(merger) if !self.courier.health.state().is_shut() => merger.add(ready, now),
+            Some(merger) => {
+                let alone = merger.alone(ready, &*self.courier.random);
+                self.enqueue(Errand::Form(alone));
+            }
+            None => self.enqueue(Errand::Store(ready)),
+        }
+    }
+
+    fn enqueue(&mut self, errand: Errand) {
         if !self.is_shut() {
-            self.queue.push_back(ready);
+            self.queue.push_back(errand);
         } else if self.probes.len() < PROBES_MAX {
-            self.probes.push_back(ready);
+            self.probes.push_back(errand);
         }
     }
 
@@ -220,31 +252,37 @@ impl ObjectTask {
             if self.sending.len() >= self.courier.health.concurrency() {
                 return self.courier.health.note_full();
             }
-            let Some(ready) = self.queue.pop_front() else { return };
+            let Some(errand) = self.queue.pop_front() else { return };
             let courier = Arc::clone(&self.courier);
-            self.sending.spawn(async move { courier.deliver(ready).await });
+            self.sending.spawn(async move { courier.deliver(errand).await });
         }
     }
 
-    fn stored(&mut self, stored: Result<Stored, JoinError>) {
-        let stored = match stored {
-            Ok(stored) => stored,
+    fn ended(&mut self, ended: Result<Ended, JoinError>) {
+        let ended = match ended {
+            Ok(ended) => ended,
             // Its events were released when it died.
-            Err(_) => Stored { left: None, shut: None, overloaded: true },
+            Err(_) => Ended { overloaded: true, ..Ended::default() },
         };
-        if stored.overloaded {
+        if ended.overloaded {
             self.courier.health.note_overload(self.now(), None);
         }
-        match (stored.shut, stored.left) {
+        match (ended.shut, ended.left) {
             (Some(state), left) => self.shut(state, left),
-            (None, _) if self.is_shut() && !stored.overloaded => self.reopen(),
+            (None, _) if self.is_shut() && !ended.overloaded => self.reopen(),
             (None, _) if self.is_shut() => self.schedule_probe(),
             (None, _) => {}
         }
+        ended.follow.errands.into_iter().for_each(|errand| self.enqueue(errand));
+        let (now, accepts) = (self.now(), !self.finishing && !self.is_shut());
+        // What waits for another group has no time to, where the lane ends.
+        if let (Some(merger), true) = (&mut self.merger, accepts) {
+            ended.follow.later.into_iter().for_each(|piece| merger.add_again(piece, now));
+        }
     }
 
-    /// Stops accepting: keeps a few objects to probe with, and releases the events of all others.
-    fn shut(&mut self, state: LaneState, left: Option<Ready>) {
+    /// Stops accepting: keeps a few errands to probe with, and releases the events of all others.
+    fn shut(&mut self, state: LaneState, left: Option<Errand>) {
         let before = self.courier.health.state();
         if before != state {
             self.courier.health.set_state(state.clone());
@@ -254,6 +292,8 @@ impl ObjectTask {
             self.probe_delays = probe_delays(&self.courier.config.retry);
             self.gathering.abort_all();
         }
+        let open = self.merger.as_mut().and_then(|merger| merger.abandon(&*self.courier.random));
+        self.queue.extend(open.map(Errand::Form));
         self.probes.extend(left.into_iter().chain(self.queue.drain(..)));
         self.probes.truncate(PROBES_MAX);
         self.schedule_probe();
@@ -272,12 +312,12 @@ impl ObjectTask {
             return;
         }
         match self.probes.pop_front() {
-            Some(ready) if self.sending.is_empty() => {
+            Some(errand) if self.sending.is_empty() => {
                 let courier = Arc::clone(&self.courier);
-                self.sending.spawn(async move { courier.probe(ready).await });
+                self.sending.spawn(async move { courier.probe(errand).await });
             }
-            ready => {
-                self.probes.extend(ready);
+            errand => {
+                self.probes.extend(errand);
                 self.schedule_probe();
             }
         }

@@ -154,7 +154,7 @@ pub(super) struct Objects {
     pub(super) sink: Arc<dyn ObjectSink>,
     pub(super) compute: Arc<dyn Compute>,
     /// The lane's part of the memory: log files that are being gathered, and objects that wait.
-    memory_part: u64,
+    pub(super) memory_part: u64,
     /// The log files that are being gathered, by their numbers.
     gathered: Arc<Mutex<std::collections::BTreeSet<u64>>>,
     numbers: AtomicU64,
@@ -188,12 +188,16 @@ pub(super) struct Held {
 }
 
 impl Held {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn new(stats: &Arc<LaneStats>, bytes: u64) -> Self {
         stats.held_add(bytes);
         Self { stats: Arc::clone(stats), bytes }
     }
 
-    fn set(&mut self, bytes: u64) {
+    pub(super) fn set(&mut self, bytes: u64) {
         self.stats.held_add(bytes);
         self.stats.held_sub(std::mem::replace(&mut self.bytes, bytes));
     }
@@ -237,9 +241,14 @@ pub(super) struct Begun {
 /// An object that is complete, with the duties of its events.
 pub(super) struct Ready {
     pub(super) object: Object,
+    pub(super) cargo: Cargo,
+}
+
+/// What a lane keeps with an object until it is stored.
+pub(super) struct Cargo {
     pub(super) duties: Vec<Owed>,
     pub(super) via: crate::Via,
-    _held: Held,
+    pub(super) held: Held,
 }
 
 impl Begun {
@@ -277,9 +286,9 @@ impl Begun {
             for object in complete {
                 let (due, rest) = open.into_iter().partition(|duty| object.events.contains(duty.index()));
                 open = rest;
-                let held = Held::new(&place.held.stats, object.bytes.len() as u64);
+                let held = Held::new(&place.held.stats, memory_bytes(&object, &due));
                 if let (Some(via), false) = (via, due.is_empty()) {
-                    let _ = out.send(Ready { object, duties: due, via, _held: held });
+                    let _ = out.send(Ready { object, cargo: Cargo { duties: due, via, held } });
                 }
             }
             place.held.set(gathering.memory_bytes().max(PLACE_BYTES));
@@ -289,6 +298,10 @@ impl Begun {
         }
         Ok(())
     }
+}
+
+fn memory_bytes(object: &Object, duties: &[Owed]) -> u64 {
+    (object.bytes.len() + size_of_val(object.times.as_slice()) + size_of_val(duties)) as u64
 }
 
 fn died() -> Reason {

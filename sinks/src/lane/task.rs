@@ -87,8 +87,8 @@ impl LaneTask {
                         self.finishing = true;
                         self.close();
                     }
-                    // This lane gathers nothing.
-                    Some(Command::Finish | Command::Gather(_)) => {}
+                    // This lane gathers nothing, and its batches are never old.
+                    Some(Command::Finish | Command::Gather(_) | Command::Hurry) => {}
                     Some(Command::Abandon) | None => return,
                 },
                 Some(ended) = self.sending.join_next_with_id() => self.sent(ended),

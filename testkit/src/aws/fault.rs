@@ -24,6 +24,8 @@ pub enum AwsFault {
     ExpiredToken,
     /// Not done: the clock of the caller is wrong (403 `RequestTimeTooSkewed`).
     ClockSkew,
+    /// Not done: somebody else writes to the same name (S3: 409 `ConditionalRequestConflict`).
+    Conflict,
     /// Not done, and never answered.
     NeverAnswer,
     /// Not done: the connection is reset.

@@ -221,6 +221,9 @@ impl Router {
                 };
                 return Some(response.with_header("retry-after", "1"));
             }
+            AwsFault::Conflict => {
+                (409, "ConditionalRequestConflict", "A conflicting operation occurred during the upload.")
+            }
             AwsFault::InternalError => {
                 (500, "InternalError", "We encountered an internal error. Please try again.")
             }

@@ -37,6 +37,8 @@ pub struct BucketOptions {
     pub strict_region: bool,
     /// Refuse to read any object, as where the reader may not use the KMS key.
     pub kms_denied: bool,
+    /// Take no notice of `If-None-Match` where an object is written, as stores do that are older than it.
+    pub ignores_conditions: bool,
     /// ARN of the only role whose sessions may use it. Default: everyone may.
     pub role: Option<String>,
 }
@@ -156,7 +158,7 @@ impl S3 {
         self.sequence += 1;
         let sequencer = format!("{:018X}", self.sequence);
         let bucket = self.bucket(bucket)?;
-        if new.if_absent && bucket.newest(key).is_some() {
+        if new.if_absent && !bucket.options.ignores_conditions && bucket.newest(key).is_some() {
             let message = "At least one of the pre-conditions you specified did not hold";
             return Err(S3Error::new(412, "PreconditionFailed", message));
         }

@@ -340,3 +340,34 @@ async fn a_parameter_is_given_in_the_clear_only_if_it_is_asked_for_so_and_signed
     let (_, body) = ask_secrets(&aws, "AmazonSSM.GetParameter", "ssm", input).await;
     assert_eq!(body["__type"], "ParameterNotFound");
 }
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_kept_where_the_writer_asks_for_it() {
+    let aws = start().await;
+    let new = "if-none-match: *\r\n";
+    let put = async |key: &str, headers: &str, body: &str| {
+        send_with(aws.addr(), &format!("PUT /logs/{key}"), headers, body).await
+    };
+    assert!(put("k", new, "first").await.0.starts_with("HTTP/1.1 200"));
+    let (head, text) = put("k", new, "second").await;
+    assert!(
+        head.starts_with("HTTP/1.1 412") && text.contains("<Code>PreconditionFailed</Code>"),
+        "{head} {text}"
+    );
+    assert_eq!(aws.object("logs", "k").unwrap(), "first");
+    assert!(put("k", "", "third").await.0.starts_with("HTTP/1.1 200"), "nobody has asked");
+    let conflict = FaultRule::new("PutObject", AwsFault::Conflict).times(1);
+    aws.inject(conflict);
+    let (head, text) = put("other", new, "x").await;
+    assert!(
+        head.starts_with("HTTP/1.1 409") && text.contains("<Code>ConditionalRequestConflict</Code>"),
+        "{text}"
+    );
+    assert!(aws.object("logs", "other").is_none());
+    aws.create_bucket("old", BucketOptions { ignores_conditions: true, ..BucketOptions::default() });
+    for body in ["first", "second"] {
+        let (head, _) = send_with(aws.addr(), "PUT /old/k", new, body).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    assert_eq!(aws.object("old", "k").unwrap(), "second");
+}

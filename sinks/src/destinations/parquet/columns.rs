@@ -1,7 +1,9 @@
 //! Rows on their way into a row group: one buffer a column, in the form that the format stores them.
 
+use ::parquet::column::reader::ColumnReader;
 use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, Int64Type};
 use ::parquet::errors::{ParquetError, Result};
+use ::parquet::file::reader::RowGroupReader;
 use ::parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use bytes::Bytes;
 
@@ -101,6 +103,16 @@ impl Columns {
         self.bytes += column.level(level) + 1;
     }
 
+    /// Adds the rows of a row group that has the same columns.
+    pub(super) fn append(&mut self, group: &dyn RowGroupReader) -> Result<()> {
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            self.bytes += column.append(group.get_column_reader(at)?, rows)?;
+        }
+        self.rows += rows as u64;
+        Ok(())
+    }
+
     /// Writes all rows as one row group, and starts afresh.
     pub(super) fn write(&mut self, writer: &mut SerializedFileWriter<Vec<u8>>) -> Result<()> {
         let mut group = writer.next_row_group()?;
@@ -125,6 +137,35 @@ impl Column {
             repeated.push(level.repeated);
         }
         size_of::<i16>() * (1 + usize::from(self.repeated.is_some()))
+    }
+
+    /// Adds so many rows of a stored column; the bytes that they take.
+    fn append(&mut self, from: ColumnReader, rows: usize) -> Result<usize> {
+        let before = self.defined.len();
+        let bytes = match (&mut self.values, from) {
+            (Values::Texts(texts, ends), ColumnReader::ByteArrayColumnReader(mut from)) => {
+                let (mut read, start) = (Vec::new(), texts.len());
+                from.read_records(rows, Some(&mut self.defined), self.repeated.as_mut(), &mut read)?;
+                for text in &read {
+                    texts.extend_from_slice(text.data());
+                    ends.push(texts.len());
+                }
+                texts.len() - start + read.len() * size_of::<usize>()
+            }
+            (Values::Numbers(numbers), ColumnReader::Int64ColumnReader(mut from)) => {
+                let start = numbers.len();
+                from.read_records(rows, Some(&mut self.defined), self.repeated.as_mut(), numbers)?;
+                (numbers.len() - start) * size_of::<i64>()
+            }
+            (Values::Flags(flags), ColumnReader::BoolColumnReader(mut from)) => {
+                let start = flags.len();
+                from.read_records(rows, Some(&mut self.defined), self.repeated.as_mut(), flags)?;
+                flags.len() - start
+            }
+            _ => return Err(ParquetError::General("a column is of another type".to_owned())),
+        };
+        let levels = self.defined.len() - before;
+        Ok(bytes + levels * size_of::<i16>() * (1 + usize::from(self.repeated.is_some())))
     }
 
     fn write(&mut self, into: &mut SerializedColumnWriter<'_>) -> Result<()> {

@@ -210,11 +210,7 @@ impl Draft {
     fn write_group(&mut self, format: &Format) -> Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            None => self.writer.insert(SerializedFileWriter::new(
-                Vec::new(),
-                Arc::clone(&format.schema),
-                Arc::clone(&format.properties),
-            )?),
+            None => self.writer.insert(format.writer()?),
         };
         self.columns.write(writer)
     }

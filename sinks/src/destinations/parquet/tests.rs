@@ -511,3 +511,86 @@ fn the_table_of_athena_that_is_shipped_has_exactly_these_columns() {
         .collect();
     assert_eq!(columns, expected);
 }
+
+fn merging(text: &str) -> Result<crate::MergeLimits, Invalid> {
+    serde_json::from_str::<MergeSettings>(text).unwrap().limits()
+}
+
+#[test]
+fn a_merged_object_has_exactly_the_rows_of_its_parts_in_their_order() {
+    let first: Vec<String> =
+        (0..40).map(|id| format!(r#"{{"eventID":"a{id}","resources":[{{"ARN":"x"}},{{}}]}}"#)).collect();
+    let second = [FULL.to_owned(), "{}".to_owned(), r#"{"resources":[],"readOnly":null}"#.to_owned()];
+    let light = format(&CommonSettings::default(), true, Packing::Snappy, Cuts::USUAL);
+    // Parts of several row groups, and such that are larger than one of the whole.
+    let narrow =
+        format(&CommonSettings::default(), true, Packing::Snappy, Cuts { group_bytes: 2_000, ..Cuts::USUAL });
+    for (parts_by, group_bytes) in [(&light, 8 << 20), (&narrow, 8 << 20), (&light, 1_000), (&narrow, 9_000)]
+    {
+        let cuts = Cuts { group_bytes, ..Cuts::USUAL };
+        let whole = format(&CommonSettings::default(), true, Packing::Zstd, cuts);
+        let mut parts = gather(parts_by, &file("a"), &parcels(&file("a"), &first, 512));
+        parts.extend(gather(parts_by, &file("b"), &parcels(&file("b"), &second, 512)));
+        parts.extend(gather(parts_by, &file("a"), &parcels(&file("a"), &first[..3], 512)));
+        let bytes: Vec<Bytes> = parts.iter().map(|part| part.bytes.clone()).collect();
+        let joined = Object { bytes: whole.join(&bytes).unwrap(), ..Object::default() };
+        let expected: Vec<Value> = parts.iter().flat_map(rows).collect();
+        assert_eq!((rows(&joined), expected.len()), (expected, 46));
+        assert_eq!(whole.join(&bytes).unwrap(), joined.bytes, "the same parts make the same bytes");
+        let start = &joined.bytes[..merging::VOID_START];
+        assert!(!merging::is_void(start));
+        let reader = SerializedFileReader::new(joined.bytes.clone()).unwrap();
+        assert_eq!(reader.num_row_groups() > 1, group_bytes < 8 << 20);
+    }
+}
+
+#[test]
+fn rows_that_were_read_back_count_as_much_memory_as_when_they_were_made() {
+    let events = [FULL.to_owned(), "{}".to_owned(), r#"{"resources":[{},{}],"eventID":"e"}"#.to_owned()];
+    let format = usual();
+    let parcels = parcels(&file(KEY), &events, 64 << 10);
+    let mut made = columns::Columns::new(&format.leaves);
+    let chunk = &parcels[0];
+    (0..3).for_each(|slot| format.shredder.write(&crate::Event::new(chunk, slot).unwrap(), &mut made));
+    let mut writer = format.writer().unwrap();
+    let (bytes, rows) = (made.bytes(), made.rows());
+    made.write(&mut writer).unwrap();
+    let reader = SerializedFileReader::new(Bytes::from(writer.into_inner().unwrap())).unwrap();
+    let mut again = columns::Columns::new(&format.leaves);
+    again.append(&*reader.get_row_group(0).unwrap()).unwrap();
+    assert_eq!((again.bytes(), again.rows()), (bytes, rows));
+}
+
+#[test]
+fn a_void_object_is_a_parquet_file_without_rows_and_tells_itself_by_its_start() {
+    let void = usual().void().unwrap();
+    assert!(merging::is_void(&void[..merging::VOID_START]));
+    let reader = SerializedFileReader::new(void).unwrap();
+    assert_eq!((reader.num_row_groups(), reader.metadata().file_metadata().num_rows()), (0, 0));
+    let schema = reader.metadata().file_metadata().schema();
+    assert_eq!(schema.get_fields().len(), usual().schema.get_fields().len());
+    assert!(!merging::is_void(b"PAR1") && !merging::is_void(b""));
+}
+
+#[test]
+fn when_a_group_is_closed_can_be_set_within_bounds() {
+    let usual = merging("{}").unwrap();
+    assert_eq!(
+        (usual.bytes_max, usual.age_max, usual.pieces_max),
+        (128 << 20, Duration::from_secs(300), 5_000)
+    );
+    let own = merging(r#"{"max_bytes":"64MiB","max_age":"90s","max_log_files":10}"#).unwrap();
+    assert_eq!((own.bytes_max, own.age_max, own.pieces_max), (64 << 20, Duration::from_secs(90), 10));
+    let refused = [
+        (r#"{"max_bytes":"1KiB"}"#, "merge.max_bytes"),
+        (r#"{"max_bytes":"much"}"#, "merge.max_bytes"),
+        (r#"{"max_age":"2h"}"#, "merge.max_age"),
+        (r#"{"max_age":"0s"}"#, "merge.max_age"),
+        (r#"{"max_age":"5"}"#, "merge.max_age"),
+        (r#"{"max_log_files":1}"#, "merge.max_log_files"),
+    ];
+    for (text, key) in refused {
+        assert_eq!(merging(text).unwrap_err().key, key);
+    }
+    assert!(serde_json::from_str::<MergeSettings>(r#"{"max_rows":1}"#).is_err());
+}
