@@ -164,7 +164,7 @@ async fn what_a_sink_that_is_gone_was_owed_is_forgotten_only_when_told_so() {
         version_id: None,
         etag: None,
         sink: sink.to_owned(),
-        ranges: vec![0..20],
+        ranges: vec![0..10, 10..20],
         attempts: 0,
         first_seen: cloudtrail::Timestamp::from_millis(0),
     };
