@@ -2,6 +2,7 @@
 
 mod make;
 mod ports;
+mod queues;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +22,6 @@ use crate::meter::{LaneMeter, SourceMeter};
 use crate::sources::Stop;
 use crate::sources::admit::AllowedBucket;
 use crate::sources::directory::DirectorySource;
-use crate::sources::leases::Leases;
-use crate::sources::shipped::Shipped;
-use crate::sources::sqs::SqsSource;
 use crate::status::Board;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, Plan, ReadSettings};
@@ -145,11 +143,14 @@ impl App {
         let (finish, finished) = Stop::pair();
         let meters: Vec<Arc<SourceMeter>> =
             self.config.sources.iter().map(|source| Arc::new(self.meter(&source.name))).collect();
-        let pages = if self.pages { Some(self.serve_pages(meters.clone(), &stopping).await?) } else { None };
+        let handoffs: BTreeMap<&str, Arc<SourceMeter>> = self.handoff_meters();
+        let shown = meters.iter().chain(handoffs.values()).cloned().collect();
+        let pages = if self.pages { Some(self.serve_pages(shown, &stopping).await?) } else { None };
         let slots: Vec<Slots> = self.config.sources.iter().map(Slots::of).collect();
         let mut running = Vec::new();
         for ((source, meter), slots) in self.config.sources.iter().zip(meters).zip(&slots) {
-            running.push(self.start_source(source, meter, &slots.free, &stopping, &finished)?);
+            let meters = (meter, handoffs.get(source.name.as_str()).cloned());
+            running.push(self.start_source(source, meters, &slots.free, &stopping, &finished)?);
         }
         tracing::info!(
             code = "started",
@@ -287,38 +288,14 @@ impl App {
     fn start_source(
         &self,
         source: &Source,
-        meter: Arc<SourceMeter>,
+        (meter, handoffs): (Arc<SourceMeter>, Option<Arc<SourceMeter>>),
         slots: &Arc<Semaphore>,
         stop: &Stop,
         finished: &Stop,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
         let (stop, finished) = (stop.clone(), finished.clone());
         match &source.kind {
-            SourceKind::Sqs(sqs) => {
-                let client = self.identity(&sqs.aws)?.sqs(sqs.region.as_deref());
-                let leases = Leases::start(
-                    client.clone(),
-                    sqs.queue_url.clone(),
-                    sqs.visibility_timeout,
-                    Arc::clone(&self.plan.clock),
-                    Arc::clone(&self.plan.random),
-                    meter.clone(),
-                );
-                let source = Arc::new(SqsSource {
-                    name: source.name.clone(),
-                    config: sqs.clone(),
-                    filter: source.filter.clone(),
-                    labels: source.labels.clone(),
-                    client,
-                    buckets: sqs.buckets.iter().map(|rule| self.allow(rule)).collect::<Result<_, _>>()?,
-                    plan: Arc::clone(&self.plan),
-                    meter,
-                    leases,
-                    shipped: Shipped::default(),
-                    slots: Arc::clone(slots),
-                });
-                Ok(tokio::spawn(source.run(stop, finished)))
-            }
+            SourceKind::Sqs(sqs) => self.start_queues(source, sqs, (meter, handoffs), slots, stop, finished),
             SourceKind::Directory(directory) => {
                 let done_path = self.config.agent.state_dir.join(format!("directory-{}.ndjson", source.name));
                 let source = Arc::new(DirectorySource {

@@ -107,6 +107,9 @@ pub struct Redrive {
     /// Deliver to this sink instead of the one that a letter names
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
+    /// Send nothing: delete what this sink, which is no longer configured, was still owed (hand-offs on the queue)
+    #[arg(long, value_name = "SINK", conflicts_with_all = ["from", "only", "sink"])]
+    pub forget: Option<String>,
     /// Say what would be sent; send and change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -73,6 +73,16 @@ impl Lanes {
         self.lanes.iter().any(|lane| wants(lane))
     }
 
+    /// How many log files are of use to one lane: as many as there are, or a few to probe with, or none.
+    #[must_use]
+    pub fn wanted_by(&self, lane: usize) -> u64 {
+        let Some(lane) = self.lanes.get(lane) else { return 0 };
+        match lane.health().state().is_shut() {
+            false => u64::MAX,
+            true => PROBES_MIN.saturating_sub(lane.stats().in_flight()),
+        }
+    }
+
     /// Waits until [`want_log_files`](Self::want_log_files).
     pub async fn wanting(&self) {
         while !self.want_log_files() {

@@ -29,7 +29,9 @@ pub fn rfc3339(at: SystemTime) -> String {
     Timestamp::from_millis(millis(at)).to_rfc3339_millis()
 }
 
-fn millis(at: SystemTime) -> i64 {
+/// Milliseconds since 1970.
+#[must_use]
+pub fn millis(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -291,6 +293,7 @@ impl SourceMeter {
             JobEnd::Done { events: 0, .. } => "empty",
             JobEnd::Done { .. } => "done",
             JobEnd::DeadLettered => "dead_lettered",
+            JobEnd::HandedOff => "handed_off",
             JobEnd::Kept(_) => "kept",
         };
         self.outcome(outcome);
@@ -306,6 +309,9 @@ impl SourceMeter {
                 tracing::debug!(code = "log_file_done", source = self.source, log_file = name, events);
             }
             JobEnd::DeadLettered => {}
+            JobEnd::HandedOff => {
+                tracing::debug!(code = "log_file_handed_off", source = self.source, log_file = name);
+            }
             JobEnd::Kept(why) => tracing::warn!(
                 code = "log_file_kept",
                 source = self.source,

@@ -57,7 +57,7 @@ impl Agent {
         let source = ConfigSource::Document { name: "simulation".to_owned(), text: config.to_owned() };
         let config = load(&source, &Machine::default()).map_err(|error| error.to_string())?;
         let names = |name: &str| name.to_owned();
-        let sources: Vec<String> = config.sources.iter().map(|source| names(&source.name)).collect();
+        let sources = config.source_names();
         let sinks: Vec<String> = config.sinks.iter().map(|sink| names(&sink.name)).collect();
         let metrics = Arc::new(Metrics::new(&sources, &sinks));
         let ports = AppPorts {

@@ -8,7 +8,7 @@ use sinks::{Lane, Outcome};
 use crate::admin::{
     Counts, Memory, SinkState, SinkStatus, SourceState, SourceStatus, Status, StatusSource, Trouble,
 };
-use crate::config::{Config, SourceKind};
+use crate::config::{Config, Source, SourceKind};
 use crate::meter::{SourceMeter, refresh, rfc3339};
 use crate::telemetry::Metrics;
 use crate::worker::Plan;
@@ -31,7 +31,7 @@ pub struct Board {
 impl Board {
     /// All metrics, up to date.
     pub fn metrics_text(&self) -> String {
-        refresh(&self.metrics, &self.plan.lanes, &self.plan.owed, self.plan.clock.monotonic());
+        refresh(&self.metrics, &self.plan.lanes, &self.plan.owed, &*self.plan.clock);
         self.metrics.text()
     }
 
@@ -40,8 +40,13 @@ impl Board {
     }
 
     fn source(&self, index: usize, meter: &SourceMeter) -> SourceStatus {
-        let kind = self.config.sources.get(index).map(|source| &source.kind);
+        let is_handoff = |source: &&Source| source.handoff_name().as_deref() == Some(meter.name());
+        let handoffs = self.config.sources.iter().find(is_handoff);
+        let kind = self.config.sources.get(index).or(handoffs).map(|source| &source.kind);
         let (type_name, place) = match kind {
+            Some(SourceKind::Sqs(sqs)) if handoffs.is_some() => {
+                ("sqs", sqs.handoff_queue_url.clone().unwrap_or_default())
+            }
             Some(SourceKind::Sqs(sqs)) => ("sqs", sqs.queue_url.clone()),
             Some(SourceKind::Directory(directory)) => ("directory", directory.path.display().to_string()),
             None => ("", String::new()),
@@ -81,7 +86,7 @@ impl Board {
             let shown = !state.is_open() || seconds_ago < TROUBLE_SHOWN.as_secs();
             shown.then(|| Trouble::of_sink(name, &failure.why, seconds_ago))
         });
-        let (owed, oldest) = self.plan.owed.of(index);
+        let (owed, oldest) = self.plan.owed.of(index, &*self.plan.clock);
         SinkStatus {
             name: name.to_owned(),
             type_name: lane.config().sink_type.clone(),
@@ -96,10 +101,11 @@ impl Board {
                 duplicate: stats.count(Outcome::Duplicate),
                 dead_lettered: stats.count(Outcome::DeadLettered),
                 released: stats.count(Outcome::Released),
+                handed_off: stats.count(Outcome::HandedOff),
                 in_flight: stats.in_flight(),
             },
-            owed_log_files: owed as u64,
-            owed_oldest_seconds: oldest.map(|at| self.plan.clock.monotonic().saturating_sub(at).as_secs()),
+            owed_log_files: owed,
+            owed_oldest_seconds: oldest.map(|age| age.as_secs()),
             concurrency: health.concurrency() as u64,
             batch_bytes_max: health.batch_bytes_max() as u64,
         }

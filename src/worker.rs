@@ -1,6 +1,7 @@
 //! One log file, from its first byte to the last outcome at the last sink.
 
 pub mod fetch;
+mod handoff;
 mod job;
 mod owed;
 mod pass;
@@ -8,7 +9,8 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+pub use handoff::{HandOffError, HandOffs, Parting};
 pub use job::LogFileJob;
-pub use owed::Owed;
+pub use owed::{Bundle, Owed};
 pub use pass::{PassError, PassObserver, ReadSettings};
 pub use plan::{JobEnd, JobObserver, Plan, Remains};

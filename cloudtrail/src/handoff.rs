@@ -81,8 +81,25 @@ impl Handoff {
         if list.is_empty() {
             return Err(HandoffError::Empty);
         }
-        let wires = list.iter().map(Wire::from_handoff).collect::<Result<Vec<_>, _>>()?;
-        serde_json::to_string(&wires).map_err(|error| HandoffError::Malformed(error.to_string()))
+        let texts = list.iter().map(Self::write).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::join(&texts))
+    }
+
+    /// Writes one hand-off as it stands in a list; in ASCII alone, since a queue does not take every character.
+    ///
+    /// # Errors
+    /// A hand-off that could not be read again.
+    pub fn write(&self) -> Result<String, HandoffError> {
+        let wire = Wire::from_handoff(self)?;
+        let text =
+            serde_json::to_string(&wire).map_err(|error| HandoffError::Malformed(error.to_string()))?;
+        Ok(if text.is_ascii() { text } else { text.chars().map(ascii).collect() })
+    }
+
+    /// The body of a message of these hand-offs, each as [`write`](Self::write) gave it.
+    #[must_use]
+    pub fn join<T: std::borrow::Borrow<str>>(texts: &[T]) -> String {
+        format!("[{}]", texts.join(","))
     }
 
     /// Reads the body of a message; the inverse of [`write_list`](Self::write_list).
@@ -127,6 +144,15 @@ impl Handoff {
         let countable = (1..=HANDOFF_RANGES_MAX).contains(&self.ranges.len());
         if filled && apart && countable { Ok(self) } else { Err(HandoffError::Ranges { sink: self.sink }) }
     }
+}
+
+/// A character inside a JSON string in ASCII.
+fn ascii(character: char) -> String {
+    if character.is_ascii() {
+        return character.to_string();
+    }
+    let mut units = [0; 2];
+    character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
 impl Wire {
@@ -258,7 +284,9 @@ mod tests {
             let first_seen = Timestamp::from_millis(millis);
             let one = Handoff { bucket, key, version_id: None, etag: Some(etag), sink, ranges, attempts, first_seen };
             let list = vec![one.clone(), handoff(), one];
-            prop_assert_eq!(Handoff::read_list(&Handoff::write_list(&list).unwrap()).unwrap(), list);
+            let text = Handoff::write_list(&list).unwrap();
+            prop_assert!(text.is_ascii());
+            prop_assert_eq!(Handoff::read_list(&text).unwrap(), list);
         }
     }
 }

@@ -67,6 +67,13 @@ impl RangeSet {
         self.ranges.first().filter(|r| r.start == 0).map_or(0, |r| r.end)
     }
 
+    /// The first position from `position` on that is not in the set.
+    #[must_use]
+    pub fn gap_from(&self, position: u64) -> u64 {
+        let at = self.ranges.partition_point(|r| r.end <= position);
+        self.ranges.get(at).filter(|r| r.start <= position).map_or(position, |r| r.end)
+    }
+
     /// How many positions are in the set.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -128,6 +135,9 @@ mod tests {
             prop_assert!(!missing.contains(70));
             prop_assert!(set.ranges().windows(2).all(|w| w.first().unwrap().end < w.last().unwrap().start));
             prop_assert_eq!(set.first_gap(), (0..).find(|p| !model.contains(p)).unwrap());
+            for position in 0..70 {
+                prop_assert_eq!(set.gap_from(position), (position..).find(|p| !model.contains(p)).unwrap());
+            }
         }
     }
 }

@@ -21,11 +21,14 @@ pub enum Outcome {
     DeadLettered,
     /// It was let go of undelivered: the log file will be fetched again for it.
     Released,
+    /// It is durably written down as owed, for whoever delivers it later.
+    HandedOff,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Delivered, Self::Duplicate, Self::DeadLettered, Self::Released];
+    pub const ALL: [Self; 5] =
+        [Self::Delivered, Self::Duplicate, Self::DeadLettered, Self::Released, Self::HandedOff];
 
     /// The value of the label `outcome` of `trailship_sink_events_total`.
     #[must_use]
@@ -35,6 +38,7 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::DeadLettered => "dead_lettered",
             Self::Released => "released",
+            Self::HandedOff => "handed_off",
         }
     }
 }
@@ -56,13 +60,15 @@ struct ShareLedger {
     settled: RangeSet,
     /// Events handed to the lane and without an outcome yet.
     open: u64,
+    /// Events to which the lane gave a final outcome.
+    outcomes: u64,
     /// How many events the log file has; known once a reader has seen its good end.
     total: Option<u64>,
 }
 
 impl ShareLedger {
     fn account(&self) -> Account {
-        Account { settled: self.settled.clone(), total: self.total, open: self.open }
+        Account { settled: self.settled.clone(), total: self.total, open: self.open, outcomes: self.outcomes }
     }
 }
 
@@ -75,13 +81,21 @@ pub struct Account {
     pub total: Option<u64>,
     /// Events that the lane holds.
     pub open: u64,
+    /// Events to which the lane gave a final outcome.
+    pub outcomes: u64,
 }
 
 impl Account {
     /// Whether nothing is owed any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.total.is_some_and(|total| self.settled.covers(total))
+        self.settled.covers(self.total.unwrap_or(u64::MAX))
+    }
+
+    /// What is owed, what the lane holds included; without an end as long as that of the log file is not known.
+    #[must_use]
+    pub fn owed(&self) -> RangeSet {
+        self.settled.missing(self.total.unwrap_or(u64::MAX))
     }
 
     /// Whether no event has been settled, and none can be by what the lane holds.
@@ -108,7 +122,7 @@ impl Share {
     #[must_use]
     pub fn owing(owed: &RangeSet) -> Self {
         let share = Self::new();
-        // Beyond the last range nothing is known; a hand-off always names the end.
+        // Where the end of the log file was not known, the last range has none.
         let end = owed.ranges().last().map_or(0, |r| r.end);
         let mut ledger = share.lock();
         ledger.settled = owed.missing(end);
@@ -132,6 +146,30 @@ impl Share {
         self.state.changed.notify_waiters();
     }
 
+    /// Settles what is owed of `events` without the lane: it is durably written down elsewhere.
+    ///
+    /// It counts as offered and handed off, but for events behind an end that is not known.
+    pub fn hand_off(&self, stats: &LaneStats, events: &RangeSet) {
+        let mut ledger = self.lock();
+        let end = ledger.total.unwrap_or(u64::MAX);
+        let mut count = 0;
+        for owed in ledger.settled.missing(end).ranges() {
+            for range in events.ranges() {
+                let known = owed.start.max(range.start)..owed.end.min(range.end);
+                if known.end < u64::MAX {
+                    count += known.end.saturating_sub(known.start);
+                }
+            }
+        }
+        for range in events.ranges() {
+            ledger.settled.insert(range.clone());
+        }
+        stats.offer(count);
+        stats.outcome(Outcome::HandedOff, count);
+        drop(ledger);
+        self.state.changed.notify_waiters();
+    }
+
     /// What is settled at the moment.
     #[must_use]
     pub fn account(&self) -> Account {
@@ -142,6 +180,13 @@ impl Share {
     #[must_use]
     pub fn owes(&self, index: u64) -> bool {
         !self.lock().settled.contains(index)
+    }
+
+    /// Whether an event at `index` or behind it still needs an outcome, or may.
+    #[must_use]
+    pub fn owes_from(&self, index: u64) -> bool {
+        let ledger = self.lock();
+        ledger.settled.gap_from(index) < ledger.total.unwrap_or(u64::MAX)
     }
 
     /// Waits until the lane holds no event of this share, and says how it stands.
@@ -176,6 +221,7 @@ impl Share {
         let mut ledger = self.lock();
         ledger.open = ledger.open.saturating_sub(events.end - events.start);
         if settled {
+            ledger.outcomes += events.end - events.start;
             ledger.settled.insert(events);
         }
         let idle = ledger.open == 0;
@@ -370,7 +416,7 @@ mod tests {
         Owed::settle_all(duties.into_iter().zip(outcomes));
         assert_eq!(share.idle().await.settled.ranges(), [0..2, 3..4, 5..6]);
         assert_eq!(other.idle().await.settled.ranges(), std::slice::from_ref(&(6..8)));
-        assert_eq!(Outcome::ALL.map(|outcome| stats.count(outcome)), [4, 1, 1, 1]);
+        assert_eq!(Outcome::ALL.map(|outcome| stats.count(outcome)), [4, 1, 1, 1, 0]);
         assert_eq!((stats.in_flight(), stats.held_bytes()), (0, 0));
     }
 
@@ -379,6 +425,56 @@ mod tests {
         let share = Share::owing(&RangeSet::from_ranges([2..4, 7..8]));
         let owed: Vec<u64> = (0..20).filter(|&index| share.owes(index)).collect();
         assert_eq!(owed, [2, 3, 7]);
+        assert!(share.owes_from(7) && !share.owes_from(8));
+    }
+
+    #[tokio::test]
+    async fn a_share_that_owes_ranges_closes_with_the_last_of_them_whether_or_not_the_end_was_seen() {
+        let stats = Arc::new(LaneStats::default());
+        let share = Share::owing(&RangeSet::from_ranges([2..4, 7..8]));
+        assert_eq!(share.account().owed().ranges(), [2..4, 7..8]);
+        open(&share, &stats, &[2, 3, 7]).into_iter().for_each(|duty| duty.settle(Outcome::Delivered));
+        let account = share.idle().await;
+        assert_eq!((account.is_closed(), account.outcomes), (true, 3));
+    }
+
+    #[tokio::test]
+    async fn a_share_without_an_end_closes_only_once_the_end_was_seen() {
+        let stats = Arc::new(LaneStats::default());
+        let share = Share::owing(&RangeSet::from_ranges([2..3, 5..u64::MAX]));
+        open(&share, &stats, &[2, 5, 6]).into_iter().for_each(|duty| duty.settle(Outcome::Delivered));
+        assert!(!share.idle().await.is_closed());
+        assert_eq!(share.account().owed().ranges(), std::slice::from_ref(&(7..u64::MAX)));
+        share.ended(7);
+        assert!(share.account().is_closed() && !share.owes_from(7));
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_off_closes_the_share_and_the_sums_still_hold() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        let mut duties = open(&share, &stats, &[0, 1, 2]);
+        drop(duties.pop());
+        duties.pop().unwrap().settle(Outcome::Delivered);
+        share.ended(5);
+        // One is still held: it is handed off as well, and may arrive twice.
+        let owed = share.account().owed();
+        assert_eq!(owed.ranges(), [0..1, 2..5]);
+        share.hand_off(&stats, &owed);
+        assert!(share.account().is_closed());
+        duties.pop().unwrap().settle(Outcome::Delivered);
+        assert_eq!(Outcome::ALL.map(|outcome| stats.count(outcome)), [2, 0, 0, 1, 4]);
+        assert_eq!((stats.offered(), stats.in_flight()), (7, 0));
+    }
+
+    #[test]
+    fn a_share_whose_end_nobody_has_seen_is_handed_off_without_one() {
+        let (share, stats) = (Share::new(), Arc::new(LaneStats::default()));
+        open(&share, &stats, &[0, 1, 4]).into_iter().for_each(|duty| duty.settle(Outcome::Delivered));
+        let owed = share.account().owed();
+        assert_eq!(owed.ranges(), [2..4, 5..u64::MAX]);
+        share.hand_off(&stats, &owed);
+        assert!(share.account().is_closed());
+        assert_eq!(stats.count(Outcome::HandedOff), 2, "as far as the end is known");
     }
 
     #[test]

@@ -58,12 +58,13 @@ impl LaneStats {
     }
 
     fn slot(&self, outcome: Outcome) -> &AtomicU64 {
-        let [delivered, duplicate, dead_lettered, released] = &self.outcomes;
+        let [delivered, duplicate, dead_lettered, released, handed_off] = &self.outcomes;
         match outcome {
             Outcome::Delivered => delivered,
             Outcome::Duplicate => duplicate,
             Outcome::DeadLettered => dead_lettered,
             Outcome::Released => released,
+            Outcome::HandedOff => handed_off,
         }
     }
 }

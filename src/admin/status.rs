@@ -125,6 +125,7 @@ pub struct Counts {
     pub duplicate: u64,
     pub dead_lettered: u64,
     pub released: u64,
+    pub handed_off: u64,
     pub in_flight: u64,
 }
 

@@ -1,6 +1,7 @@
 //! `trailship check`: says what is wrong; the configuration first, then queues, buckets and every sink, live.
 
 mod dead_letters;
+mod handoffs;
 mod test_event;
 
 use std::sync::Arc;
@@ -161,6 +162,10 @@ async fn check_queue(source: &Source, sqs: &Sqs, aws: &Aws, findings: &mut Findi
     let policy = attributes.get(&QueueAttributeName::RedrivePolicy);
     let policy: serde_json::Value =
         policy.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    if let Some(url) = &sqs.handoff_queue_url {
+        let finding = handoffs::check(&client, url, &policy).await;
+        findings.add(&format!("sources.{} hand-off queue", source.name), &finding);
+    }
     let receives = &policy["maxReceiveCount"];
     let receives = receives.as_u64().or_else(|| receives.as_str().and_then(|text| text.parse().ok()));
     findings.add(&about, &match receives {

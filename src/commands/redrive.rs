@@ -1,5 +1,7 @@
 //! `trailship redrive`: sends dead letters again through their sinks.
 
+mod forget;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,6 +34,10 @@ struct Tally {
 /// Sends the letters.
 pub async fn redrive(cli: &Cli, options: &Options) -> Result<u8, Failure> {
     let config = load_config(cli).await?;
+    let (_ask, stop) = stop_at_signals();
+    if let Some(sink) = &options.forget {
+        return forget::forget(&config, sink, options.dry_run, &stop).await;
+    }
     let places = places(&config, options)?;
     if let Some(name) =
         options.sink.as_ref().filter(|name| !config.sinks.iter().any(|sink| sink.name == **name))
@@ -47,7 +53,6 @@ pub async fn redrive(cli: &Cli, options: &Options) -> Result<u8, Failure> {
     let identities = Arc::clone(&app.identities);
     let choice = Choice { only: options.only.clone(), sink: options.sink.clone() };
     let mut redrive = Redrive::new(app, refused, choice);
-    let (_ask, stop) = stop_at_signals();
     let mut tally = Tally::default();
     for place in &places {
         let done = match open(place, &identities, options.dry_run).await {

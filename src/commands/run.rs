@@ -16,7 +16,7 @@ pub async fn run(cli: &Cli) -> Result<u8, Failure> {
         ));
     }
     let (_ask, stop) = stop_at_signals();
-    let sources: Vec<String> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let sources = config.source_names();
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     let metrics = Arc::new(Metrics::new(&sources, &sinks));
     metrics.gauge("config_info", &[&config.sha256]).set(1);

@@ -96,6 +96,7 @@ impl Tally {
                 self.events += events;
             }
             JobEnd::DeadLettered => self.dead_lettered.push(name),
+            JobEnd::HandedOff => self.kept.push((name, "handed off".to_owned())),
             JobEnd::Kept(why) => self.kept.push((name, why)),
         }
     }

@@ -135,6 +135,8 @@ pub enum SourceKind {
 #[derive(Clone, Debug)]
 pub struct Sqs {
     pub queue_url: String,
+    /// The queue of what sinks are still owed, where it is another one.
+    pub handoff_queue_url: Option<String>,
     /// The queue's region, where the configuration or the URL says it.
     pub region: Option<String>,
     /// A name in [`Config::aws`].
@@ -222,6 +224,12 @@ impl Config {
         self.unread.iter().map(|(_, remote)| remote).chain(remote)
     }
 
+    /// The names under which sources are counted; a queue of hand-offs has one of its own.
+    pub fn source_names(&self) -> Vec<String> {
+        let own = self.sources.iter().map(|source| source.name.clone());
+        own.chain(self.sources.iter().filter_map(Source::handoff_name)).collect()
+    }
+
     /// Every place for dead letters, each once.
     pub fn dead_letters(&self) -> Vec<&DeadLetter> {
         let mut places: Vec<&DeadLetter> = Vec::new();
@@ -233,6 +241,14 @@ impl Config {
             }
         }
         places
+    }
+}
+
+impl Source {
+    /// The name under which its queue of hand-offs is counted, where that is another one.
+    pub fn handoff_name(&self) -> Option<String> {
+        let SourceKind::Sqs(queue) = &self.kind else { return None };
+        queue.handoff_queue_url.as_ref().map(|_| format!("{}/handoff", self.name))
     }
 }
 

@@ -157,6 +157,8 @@ fn session_name() -> String {
 pub(super) struct RawSqs {
     pub(super) queue_url: String,
     #[serde(default)]
+    pub(super) handoff_queue_url: Option<String>,
+    #[serde(default)]
     pub(super) region: Option<String>,
     #[serde(default = "default_identity")]
     pub(super) aws: String,

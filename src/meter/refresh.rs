@@ -1,8 +1,7 @@
 //! Metrics that are counted elsewhere, brought up to date before they are read.
 
-use std::time::Duration;
-
 use sinks::Outcome;
+use sinks::ports::Clock;
 
 use super::{millis, state_name};
 use crate::lanes::Lanes;
@@ -10,7 +9,7 @@ use crate::telemetry::Metrics;
 use crate::worker::Owed;
 
 /// Brings the metrics up to date that are counted elsewhere; called before they are read.
-pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, now: Duration) {
+pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, clock: &dyn Clock) {
     metrics.gauge("in_flight_bytes", &[]).set_count(lanes.budget().in_use_bytes());
     metrics.gauge("memory_budget_bytes", &[]).set_count(lanes.budget().total_bytes());
     for (index, lane) in lanes.all().iter().enumerate() {
@@ -32,9 +31,9 @@ pub fn refresh(metrics: &Metrics, lanes: &Lanes, owed: &Owed, now: Duration) {
         metrics.gauge("sink_last_delivery_timestamp_seconds", &[sink]).set(delivery);
         metrics.gauge("sink_concurrency", &[sink]).set_count(lane.health().concurrency() as u64);
         metrics.gauge("sink_batch_limit_bytes", &[sink]).set_count(lane.health().batch_bytes_max() as u64);
-        let (files, oldest) = owed.of(index);
-        metrics.gauge("sink_owed_log_files", &[sink]).set_count(files as u64);
-        let waiting = oldest.map_or(0, |since| now.saturating_sub(since).as_secs());
+        let (files, oldest) = owed.of(index, clock);
+        metrics.gauge("sink_owed_log_files", &[sink]).set_count(files);
+        let waiting = oldest.map_or(0, |age| age.as_secs());
         metrics.gauge("sink_owed_oldest_seconds", &[sink]).set_count(waiting);
     }
 }

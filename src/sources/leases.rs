@@ -28,12 +28,16 @@ const CHANGES_MAX: usize = 32;
 /// Source: <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
 const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 3600 - 10);
 
-/// Before that it is let go of.
-const LEASE_MAX: Duration = Duration::from_secs(11 * 3600 + 45 * 60);
+/// From then on a lease is ending: what holds it parts with the message.
+const ENDING_AFTER: Duration = Duration::from_secs(11 * 3600 + 45 * 60);
+
+/// A lease that is still held then is let go of.
+const LEASE_MAX: Duration = Duration::from_secs(11 * 3600 + 55 * 60);
 
 /// Told how leases fare.
 pub trait LeaseObserver: Send + Sync {
-    /// Extensions by outcome: `extended`, `lost`, `failed`.
+    /// Extensions by outcome: `extended`, `lost`, `failed`; `late` for a message that was deleted though its lease had
+    /// been lost, so that somebody else may have it.
     fn extended(&self, outcome: &'static str, leases: u64);
     /// A message could not be deleted; it is tried again while its lease lasts.
     fn delete_failed(&self, error: &str);
@@ -61,8 +65,8 @@ struct Held {
     is_closing: bool,
     /// Whether it must not be given back before its time.
     stays: bool,
-    /// Dropped with the entry, which tells the lease that it is lost.
-    _alive: watch::Sender<()>,
+    /// Whether the lease is ending. Dropped with the entry, which tells the lease that it is lost.
+    ending: watch::Sender<bool>,
 }
 
 /// One held message. Dropped, it is neither extended nor deleted: the queue delivers it again.
@@ -70,7 +74,7 @@ pub struct Lease {
     leases: Arc<Leases>,
     id: u64,
     receipt: String,
-    alive: watch::Receiver<()>,
+    ending: watch::Receiver<bool>,
     is_handed_back: bool,
 }
 
@@ -93,7 +97,12 @@ impl Lease {
             let (done, deleted) = oneshot::channel();
             let _ = self.leases.deletions.send(Deletion { receipt: self.receipt.clone(), done });
             match deleted.await {
-                Ok(Deleted::Yes) => return true,
+                Ok(Deleted::Yes) => {
+                    if self.is_lost() {
+                        self.leases.observer.extended("late", 1);
+                    }
+                    return true;
+                }
                 Ok(Deleted::NotYet) if !self.is_lost() => {
                     self.leases.clock.sleep(delays.next(None, &*self.leases.random)).await;
                 }
@@ -105,6 +114,17 @@ impl Lease {
     /// Leaves the message to the queue's own dead-letter policy: it is not given back before its time.
     pub fn stay(&self) {
         self.change(|held| held.stays = true);
+    }
+
+    /// Puts the message back, to be visible again after `delay`; at once where that is nothing.
+    pub async fn put_back(self, delay: Duration) {
+        let change = self.leases.lock().get(&self.id).filter(|held| !held.stays).map(|held| {
+            let left = (held.start + VISIBILITY_MAX).saturating_sub(self.leases.clock.monotonic());
+            Change { id: self.id, receipt: self.receipt.clone(), visibility: delay.min(left) }
+        });
+        if let Some(change) = change {
+            self.leases.change_all(&[change], false).await;
+        }
     }
 
     /// Keeps the message until everything is given back, at a shutdown.
@@ -120,8 +140,23 @@ impl Lease {
 
     /// Waits until the lease is lost.
     pub async fn lost(&self) {
-        let mut alive = self.alive.clone();
-        while alive.changed().await.is_ok() {}
+        let mut ending = self.ending.clone();
+        while ending.changed().await.is_ok() {}
+    }
+
+    /// Whether the lease has lasted nearly as long as it may.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        *self.ending.borrow()
+    }
+
+    /// Waits until the lease is ending.
+    pub async fn ending(&self) {
+        let mut ending = self.ending.clone();
+        if ending.wait_for(|is_ending| *is_ending).await.is_err() {
+            // It is lost, which is another thing.
+            std::future::pending::<()>().await;
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Held)) {
@@ -177,17 +212,17 @@ impl Leases {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         // The queue's clock may have started as early as the request.
         let start = asked_at.max(self.clock.monotonic().saturating_sub(self.visibility / 4));
-        let (sender, alive) = watch::channel(());
+        let (sender, ending) = watch::channel(false);
         let held = Held {
             receipt: receipt.clone(),
             start,
             until: start + self.visibility,
             is_closing: false,
             stays: false,
-            _alive: sender,
+            ending: sender,
         };
         self.lock().insert(id, held);
-        Lease { leases: Arc::clone(self), id, receipt, alive, is_handed_back: false }
+        Lease { leases: Arc::clone(self), id, receipt, ending, is_handed_back: false }
     }
 
     /// How many of the messages held are only to be deleted yet.
@@ -227,7 +262,8 @@ impl Leases {
         }
     }
 
-    /// Extends every lease of which half has passed, and gives back those that have lasted as long as they may.
+    /// Extends every lease of which half has passed, tells those that are ending, and gives back those that have lasted
+    /// as long as they may.
     pub async fn extend_due(&self) {
         let now = self.clock.monotonic();
         let (mut due, mut over) = (Vec::new(), Vec::new());
@@ -237,6 +273,9 @@ impl Leases {
                     over.push(Change { id, receipt: held.receipt.clone(), visibility: Duration::ZERO });
                 }
                 return false;
+            }
+            if now.saturating_sub(held.start) >= ENDING_AFTER && !*held.ending.borrow() {
+                let _ = held.ending.send(true);
             }
             let until = (now + self.visibility).min(held.start + VISIBILITY_MAX);
             let gains = until > held.until + Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! The source `sqs`: notifications from a queue, each held until every event it stands for has its outcome.
 
+mod bundles;
+mod handoffs;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -20,16 +22,30 @@ use super::shipped::Shipped;
 use crate::config::{Filter, Sqs};
 use crate::meter::SourceMeter;
 use crate::worker::Plan;
+pub use bundles::Bundles;
 use message::{MessageEnd, Received};
 
 /// At a shutdown, how long the last request for messages may still take: what the queue has handed out for it would
 /// otherwise stay invisible for a whole visibility timeout.
 const LAST_ANSWER_TIME: Duration = Duration::from_secs(1);
 
+/// At a shutdown, how long messages that did not end by themselves have to be handed off.
+const PART_TIME: Duration = Duration::from_millis(900);
+
+/// A queue of hand-offs is looked at as often as this though no sink accepts: a message that nobody sends on would
+/// expire in the end.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// Everything that a queue source needs.
 pub struct SqsSource {
     pub name: String,
     pub config: Sqs,
+    /// The queue that is read: of notifications, or of hand-offs alone.
+    pub queue_url: String,
+    /// Whether it is a queue of hand-offs alone.
+    pub only_handoffs: bool,
+    /// Where hand-offs go.
+    pub bundles: Arc<Bundles>,
     pub filter: Filter,
     pub labels: Vec<(String, String)>,
     pub client: aws_sdk_sqs::Client,
@@ -52,17 +68,20 @@ impl SqsSource {
         let mut messages = JoinSet::new();
         let late = tokio::select! {
             biased;
-            late = self.receive_all(&mut messages, &stop) => late,
+            late = self.receive_all(&mut messages, &stop, &finished) => late,
             // Without these two, every message would come again and again.
             _ = &mut heart => Vec::new(),
             () = self.leases.deleter_ended() => Vec::new(),
         };
         if stop.is_asked() {
-            // Lanes go on delivering; what closes until then is deleted.
+            // Lanes go on delivering; what closes until then is deleted. Then the others part with what they have.
             tokio::select! {
                 biased;
                 () = async { while messages.join_next().await.is_some() {} } => {}
-                () = finished.asked() => {}
+                () = async {
+                    finished.asked().await;
+                    self.plan.clock.sleep(PART_TIME).await;
+                } => {}
             }
         }
         heart.abort();
@@ -73,7 +92,13 @@ impl SqsSource {
     }
 
     /// Receives until told to stop; gives what arrived too late for that.
-    async fn receive_all(self: &Arc<Self>, messages: &mut JoinSet<()>, stop: &Stop) -> Vec<(Message, Lease)> {
+    async fn receive_all(
+        self: &Arc<Self>,
+        messages: &mut JoinSet<()>,
+        stop: &Stop,
+        finished: &Stop,
+    ) -> Vec<(Message, Lease)> {
+        let mut sweeps = false;
         let mut delays = Delays::new(&RetryConfig::default());
         while !stop.is_asked() {
             while messages.try_join_next().is_some() {}
@@ -82,7 +107,7 @@ impl SqsSource {
                 () = stop.asked() => break,
                 () = async {
                     self.leases.below(self.config.leases_max).await;
-                    self.plan.lanes.wanting().await;
+                    self.wanting(sweeps).await;
                 } => {}
             }
             let Some(permits) = self.free_slots(stop).await else { break };
@@ -103,9 +128,11 @@ impl SqsSource {
             match received {
                 Ok(received) => {
                     delays = Delays::new(&RetryConfig::default());
+                    sweeps = self.only_handoffs && !received.is_empty();
                     for ((message, lease), slot) in self.hold_all(received, asked_at).into_iter().zip(permits)
                     {
-                        messages.spawn(Arc::clone(self).handle(message, lease, slot, stop.clone()));
+                        let (stop, finished) = (stop.clone(), finished.clone());
+                        messages.spawn(Arc::clone(self).handle(message, lease, slot, stop, finished));
                     }
                 }
                 Err(error) => {
@@ -120,6 +147,18 @@ impl SqsSource {
             }
         }
         Vec::new()
+    }
+
+    /// Waits until messages are of any use.
+    async fn wanting(&self, sweeps: bool) {
+        if sweeps {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.plan.lanes.wanting() => {}
+            () = self.plan.clock.sleep(SWEEP_INTERVAL), if self.only_handoffs => {}
+        }
     }
 
     /// Takes the leases of messages that have arrived.
@@ -151,7 +190,7 @@ impl SqsSource {
         let answer = self
             .client
             .receive_message()
-            .queue_url(&self.config.queue_url)
+            .queue_url(&self.queue_url)
             .max_number_of_messages(i32::try_from(most.clamp(1, 10)).unwrap_or(10))
             .wait_time_seconds(seconds(self.config.wait).min(20))
             .visibility_timeout(seconds(self.config.visibility_timeout))
@@ -167,7 +206,14 @@ impl SqsSource {
         Ok(messages)
     }
 
-    async fn handle(self: Arc<Self>, message: Message, lease: Lease, slot: OwnedSemaphorePermit, stop: Stop) {
+    async fn handle(
+        self: Arc<Self>,
+        message: Message,
+        lease: Lease,
+        slot: OwnedSemaphorePermit,
+        stop: Stop,
+        finished: Stop,
+    ) {
         let notification = read_notification(message.body().unwrap_or_default().as_bytes());
         let shape = notification.shape.as_str();
         let via = match notification.content {
@@ -175,7 +221,10 @@ impl SqsSource {
             _ => Via::Queue,
         };
         let id = message.message_id().unwrap_or_default();
-        let received = Received { id, lease: &lease, slot };
+        let lanes = self.note_handoffs(id, &notification.content);
+        let bytes = message.body().map_or(0, str::len);
+        let received =
+            Received { id, bytes, lease: &lease, slot: Some(slot), stop: &stop, finished: &finished };
         // Without its lease the message comes again; going on would deliver it twice.
         let end = tokio::select! {
             biased;
@@ -186,15 +235,18 @@ impl SqsSource {
             }
         };
         match end {
-            MessageEnd::Done | MessageEnd::Nothing => {
+            MessageEnd::Done | MessageEnd::Nothing | MessageEnd::HandedOff | MessageEnd::SentOn => {
                 if lease.delete().await {
                     self.shipped.forget(id);
                 }
+                self.handoffs_taken(id, &lanes);
                 if let (MessageEnd::Done, Some(sent)) = (end, sent_at(&message)) {
                     self.meter.lag(via, sent);
                 }
             }
-            MessageEnd::Kept if stop.is_asked() => lease.hand_back(),
+            MessageEnd::Kept | MessageEnd::Later(_) if stop.is_asked() => lease.hand_back(),
+            MessageEnd::Kept if lease.is_ending() => lease.put_back(Duration::ZERO).await,
+            MessageEnd::Later(delay) => lease.put_back(delay).await,
             MessageEnd::Kept | MessageEnd::Unknown | MessageEnd::Refused => {}
         }
         self.meter.message(shape, end.as_str());
@@ -204,7 +256,7 @@ impl SqsSource {
     async fn watch_queue(self: Arc<Self>, stop: Stop) {
         use aws_sdk_sqs::types::QueueAttributeName;
         while !stop.is_asked() {
-            let request = self.client.get_queue_attributes().queue_url(&self.config.queue_url);
+            let request = self.client.get_queue_attributes().queue_url(&self.queue_url);
             let answer =
                 request.attribute_names(QueueAttributeName::ApproximateNumberOfMessages).send().await;
             if let Ok(answer) = answer {
@@ -221,6 +273,18 @@ impl SqsSource {
                 () = self.plan.clock.sleep(Duration::from_secs(30)) => {}
             }
         }
+    }
+}
+
+/// Runs a source's two queues. Ends before it is told to only of a bug in one of them.
+pub async fn run_both(one: Arc<SqsSource>, other: Arc<SqsSource>, stop: Stop, finished: Stop) {
+    let one = one.run(stop.clone(), finished.clone());
+    let other = other.run(stop.clone(), finished);
+    tokio::pin!(one, other);
+    tokio::select! {
+        biased;
+        () = &mut one => if stop.is_asked() { other.await },
+        () = &mut other => if stop.is_asked() { one.await },
     }
 }
 

@@ -109,7 +109,7 @@ impl Metrics {
             for outcome in LOG_FILE_OUTCOMES {
                 self.counter("log_files_total", &[source, outcome]);
             }
-            for outcome in ["extended", "lost", "failed"] {
+            for outcome in ["extended", "lost", "failed", "late"] {
                 self.counter("lease_extensions_total", &[source, outcome]);
             }
             for name in [

@@ -113,7 +113,7 @@ pub const METRICS: &[Metric] = &[
         "sink_owed_log_files",
         Gauge,
         &["sink"],
-        "Log files of which the sink still owes events and that wait to be read again.",
+        "Log files of which the sink still owes events: they wait to be read again, or are handed off.",
     ),
     metric("sink_owed_oldest_seconds", Gauge, &["sink"], "For how long the oldest of them has been waiting."),
     metric("sink_concurrency", Gauge, &["sink"], "Requests that may be under way at once at the moment."),
@@ -147,7 +147,7 @@ pub const METRICS: &[Metric] = &[
         "lease_extensions_total",
         Counter,
         &["source", "outcome"],
-        "Leases extended, lost, or not extended for a failure.",
+        "Leases extended, lost, not extended for a failure, or lost before their message was deleted.",
     ),
     metric(
         "dead_letter_write_failures_total",
@@ -160,11 +160,11 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Outcomes of a message; the label `outcome` of `queue_messages_total`.
-pub const MESSAGE_OUTCOMES: [&str; 5] = ["done", "nothing", "unknown", "refused", "kept"];
+pub const MESSAGE_OUTCOMES: [&str; 6] = ["done", "nothing", "handed_off", "unknown", "refused", "kept"];
 
 /// Outcomes of a log file; the label `outcome` of `log_files_total`.
-pub const LOG_FILE_OUTCOMES: [&str; 7] =
-    ["done", "empty", "no_records", "ignored", "refused", "dead_lettered", "kept"];
+pub const LOG_FILE_OUTCOMES: [&str; 8] =
+    ["done", "empty", "no_records", "ignored", "refused", "dead_lettered", "handed_off", "kept"];
 
 /// States of a sink; the label `state` of `sink_state`.
 pub const SINK_STATES: [&str; 4] = ["ok", "congested", "unavailable", "denied"];

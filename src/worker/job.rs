@@ -1,19 +1,21 @@
 //! The life of one log file: read it, wait for its shares, read it again for what is still owed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+mod give_up;
+mod parting;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cloudtrail::{LogFileEnd, ReadError};
+use cloudtrail::{ContentKind, ReadError};
 use futures_util::future::join_all;
-use sinks::{
-    Account, Delays, Lane, LanePass, LaneState, Letter, LogFile, RangeSet, Reason, ReasonCode, Share, Via,
-};
+use sinks::{Account, Delays, Lane, LanePass, LaneState, LogFile, RangeSet, Share, Via};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::fetch::{Fetch, FetchError, Version};
-use super::pass::{Pass, PassError};
-use super::plan::{JobEnd, JobObserver, Plan, Remains};
+use super::handoff::Parting;
+use super::pass::{Pass, PassEnd, PassError};
+use super::plan::{JobEnd, JobObserver, Plan};
 
 /// Reads of a log file until it is given up, where the source does not say.
 const READS_MAX: u32 = 5;
@@ -36,6 +38,9 @@ pub struct LogFileJob {
     ending: Mutex<Option<JobEnd>>,
     unfinished: bool,
     reads_max: u32,
+    /// How what is owed can be handed off.
+    parting: Option<Parting>,
+    handed_off: AtomicBool,
 }
 
 /// What one sink has coming of the log file.
@@ -84,6 +89,8 @@ impl LogFileJob {
             ending: Mutex::new(None),
             unfinished: false,
             reads_max: READS_MAX,
+            parting: None,
+            handed_off: AtomicBool::new(false),
         }
     }
 
@@ -117,6 +124,13 @@ impl LogFileJob {
         self
     }
 
+    /// The same, which hands off what a sink owes that stays shut, instead of waiting for it.
+    #[must_use]
+    pub fn parting(mut self, parting: Parting) -> Self {
+        self.parting = Some(parting);
+        self
+    }
+
     /// What it is called in a log line.
     #[must_use]
     pub fn name(&self) -> String {
@@ -126,27 +140,42 @@ impl LogFileJob {
         }
     }
 
-    /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that.
+    /// Ships it, see [`ship`](Self::ship).
     pub async fn run(self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
+        self.ship(slot).await
+    }
+
+    /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that.
+    pub async fn ship(&self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
         let all: Vec<&Claim> = self.claims.iter().collect();
         let read = self.read(&all, false).await;
         drop(slot);
         if let Read::Kept(why) = read {
             return JobEnd::Kept(why);
         }
-        let is_required = |claim: &&Claim| self.plan.required.get(claim.lane).copied().unwrap_or(true);
-        let (required, optional): (Vec<&Claim>, Vec<&Claim>) = self.claims.iter().partition(is_required);
+        let (required, optional) = self.by_duty();
         let closing = required.into_iter().map(|claim| self.close(claim));
         if let Some(why) = join_all(closing).await.into_iter().find_map(Result::err) {
             return JobEnd::Kept(why);
         }
-        let end = self.ending().take();
-        let Some(end) = end else { return JobEnd::Kept("no sink takes it".to_owned()) };
+        let end = match self.ending().take() {
+            Some(JobEnd::DeadLettered) => JobEnd::DeadLettered,
+            _ if self.handed_off.load(Ordering::Relaxed) => JobEnd::HandedOff,
+            Some(end) => end,
+            None => return JobEnd::Kept("no sink takes it".to_owned()),
+        };
         optional.into_iter().for_each(|claim| self.let_go(claim));
         end
     }
 
-    /// Waits until a sink owes nothing, reading the log file again for it as often as its lane lets go.
+    /// The sinks that hold the notification, and those that do not.
+    fn by_duty(&self) -> (Vec<&Claim>, Vec<&Claim>) {
+        let is_required = |claim: &&Claim| self.plan.required.get(claim.lane).copied().unwrap_or(true);
+        self.claims.iter().partition(is_required)
+    }
+
+    /// Waits until a sink owes nothing, reading the log file again for it as often as its lane lets go; or until what
+    /// it owes is handed off, where its lane stays shut.
     async fn close(&self, claim: &Claim) -> Result<(), String> {
         let Some(lane) = self.plan.lanes.all().get(claim.lane) else { return Ok(()) };
         let mut delays = Delays::new(&self.plan.settings.retry);
@@ -165,7 +194,16 @@ impl LogFileJob {
             if account.is_closed() {
                 return Ok(());
             }
-            let permit = lane.admit_pass().await;
+            let permit = tokio::select! {
+                biased;
+                permit = lane.admit_pass() => permit,
+                () = self.is_to_part(lane) => {
+                    if self.hand_off(&[claim]).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
             let Some(permit) = permit else { return Err(format!("sink {} has ended", lane.config().name)) };
             self.observer.again(&self.name(), claim.lane, owed_events(&account));
             let read = self.read(&[claim], true).await;
@@ -199,7 +237,7 @@ impl LogFileJob {
         let mut unreachable = 0;
         loop {
             let error = match self.pass(&claims, patient).await {
-                Ok(end) => return self.read_well(&claims, &end),
+                Ok(end) => return self.read_well(&claims, end),
                 Err(error) => error,
             };
             if self.was_given_up_at(&error) {
@@ -228,11 +266,18 @@ impl LogFileJob {
         }
     }
 
-    fn read_well(&self, claims: &[&Claim], end: &LogFileEnd) -> Read {
-        for claim in claims {
-            claim.bad_reads.store(0, Ordering::Relaxed);
-            claim.share.ended(end.events);
-        }
+    fn read_well(&self, claims: &[&Claim], end: PassEnd) -> Read {
+        claims.iter().for_each(|claim| claim.bad_reads.store(0, Ordering::Relaxed));
+        let end = match end {
+            PassEnd::Whole(end) => end,
+            // Somebody has seen its good end before: here, or where this was handed off.
+            PassEnd::Enough { events } => {
+                let content = ContentKind::Records;
+                self.ending().get_or_insert(JobEnd::Done { events, content });
+                return Read::Over;
+            }
+        };
+        claims.iter().for_each(|claim| claim.share.ended(end.events));
         // Sinks that were left out know at least how much they owe.
         for claim in self.claims.iter().filter(|claim| claim.share.account().total.is_none()) {
             claim.share.ended(end.events);
@@ -274,7 +319,7 @@ impl LogFileJob {
         }
     }
 
-    async fn pass(&self, claims: &[&Claim], patient: bool) -> Result<LogFileEnd, PassError> {
+    async fn pass(&self, claims: &[&Claim], patient: bool) -> Result<PassEnd, PassError> {
         let targets: Vec<LanePass<'_>> =
             self.targets(claims).into_iter().map(|(claim, lane)| lane.begin(&claim.share)).collect();
         let pinned = self.version().clone();
@@ -327,48 +372,6 @@ impl LogFileJob {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What cannot be read goes to the dead letters; what must not be read keeps its notification.
-    async fn give_up(&self, error: &PassError, attempts: u32, patient: bool) -> Read {
-        let (from, code, text) = match error {
-            PassError::Broken { error, .. } if self.unfinished => return Read::Kept(broken(error)),
-            PassError::Broken { error, from } => (*from, ReasonCode::Unreadable, broken(error)),
-            PassError::Fetch(error @ (FetchError::NotFound(_) | FetchError::Changed(_))) => {
-                let gaps = self.claims.iter().map(|claim| claim.share.account().settled.first_gap());
-                (gaps.min().unwrap_or(0), ReasonCode::Unreadable, error.to_string())
-            }
-            // Given back, it would be shipped once more to those that have something of it.
-            PassError::Fetch(_) if self.is_held() && (patient || !self.is_untouched()) => return Read::Later,
-            PassError::Fetch(error) => return Read::Kept(error.to_string()),
-            PassError::Died => return Read::Kept("a worker died on it: please report this".to_owned()),
-        };
-        let why = Reason::new(code, text);
-        let (letter, remains) = self.letter(from, attempts, &why);
-        if let Err(error) = self.plan.dead_letters.store(&[letter]).await {
-            self.observer.dead_letter_failed(&error);
-            let later = patient && self.is_held();
-            let why = format!("dead letters cannot be stored: {error}");
-            return if later { Read::Later } else { Read::Kept(why) };
-        }
-        self.observer.dead_lettered(&self.name(), from, &why, remains);
-        for claim in &self.claims {
-            claim.share.settle_unread(from);
-        }
-        *self.ending() = Some(JobEnd::DeadLettered);
-        Read::Over
-    }
-
-    fn letter(&self, from: u64, attempts: u32, why: &Reason) -> (Letter, Remains) {
-        let Version { version_id, key, .. } = self.version().clone();
-        let file = self.file.clone();
-        let file = LogFile { version_id, key: key.unwrap_or(file.key), ..file };
-        let letter = Letter::of_log_file(&file, from, attempts, why, self.plan.clock.now());
-        match self.fetch.document() {
-            // With its message it is gone: there is no bucket to read it from again.
-            Some(document) => (letter.with_document(document), Remains::InLetter),
-            None => (letter, Remains::InPlace),
-        }
-    }
-
     /// Whether a lease holds the message for as long as it takes.
     fn is_held(&self) -> bool {
         matches!(self.file.via, Via::Queue | Via::Inline | Via::Handoff)
@@ -394,5 +397,5 @@ fn broken(error: &ReadError) -> String {
 }
 
 fn owed_events(account: &Account) -> u64 {
-    account.total.map_or(0, |total| account.settled.missing(total).count())
+    account.total.map_or(0, |_| account.owed().count())
 }

@@ -81,6 +81,18 @@ impl PassError {
     }
 }
 
+/// How a pass ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassEnd {
+    /// The log file was read to its end.
+    Whole(LogFileEnd),
+    /// It was read up to here, and nobody is owed anything behind.
+    Enough {
+        /// Events before that.
+        events: u64,
+    },
+}
+
 /// One pass.
 pub struct Pass<'a> {
     pub fetch: &'a dyn Fetch,
@@ -105,17 +117,21 @@ struct Kit {
     reader: LogFileReader,
     maker: ParcelMaker,
     chunks: Vec<Chunk>,
+    /// Events before this one were offered: the reader may have found more.
+    offered: u64,
 }
 
 impl Pass<'_> {
-    /// Reads the whole log file. `template` names it; its version is filled in from the first answer.
-    pub async fn run(&mut self, template: &LogFile) -> Result<LogFileEnd, PassError> {
+    /// Reads the log file for as long as anybody is owed something. `template` names it; its version is filled in from
+    /// the first answer.
+    pub async fn run(&mut self, template: &LogFile) -> Result<PassEnd, PassError> {
         let mut opened = self.open(0).await.map_err(PassError::Fetch)?;
         let file = self.named(template, &opened);
         let mut kit = Kit {
             reader: LogFileReader::new(self.settings.limits),
             maker: ParcelMaker::new(Arc::new(file), Arc::clone(&self.settings.fronts)),
             chunks: Vec::new(),
+            offered: 0,
         };
         let mut received = 0;
         let mut resumes = 0;
@@ -127,6 +143,9 @@ impl Pass<'_> {
                     opened.len = opened.len.map(|len| len.saturating_sub(bytes.len() as u64));
                     self.observer.compressed(bytes.len() as u64);
                     kit = self.feed(kit, bytes).await?;
+                    if !self.targets.iter().any(|target| target.needs(kit.offered)) {
+                        return Ok(PassEnd::Enough { events: kit.offered });
+                    }
                 }
                 Ok(None) => break,
                 // The error came behind the last byte.
@@ -142,7 +161,7 @@ impl Pass<'_> {
         }
         let (kit, end) = self.finish(kit).await?;
         drop(kit);
-        Ok(end)
+        Ok(PassEnd::Whole(end))
     }
 
     /// Opens the log file; interruptions are tried again, everything else is an answer.
@@ -215,6 +234,7 @@ impl Pass<'_> {
             });
             let (back, made, result) = work.await.ok_or(PassError::Died)?;
             kit = back;
+            kit.offered += made.iter().map(|made| made.parcel.chunk().len() as u64).sum::<u64>();
             self.offer_all(made).await;
             result.map_err(|error| PassError::Broken { error, from: kit.reader.events() })?;
         }

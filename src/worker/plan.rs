@@ -22,6 +22,8 @@ pub enum JobEnd {
     },
     /// It could not be read to its end; the rest is in the dead letters, durably.
     DeadLettered,
+    /// Every event has its outcome, or is handed off: durably written down as owed.
+    HandedOff,
     /// It is not done, and its notification has to stay.
     Kept(String),
 }

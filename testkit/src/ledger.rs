@@ -20,7 +20,7 @@ pub use content::{Additions, ContentHash, Position, Sighting};
 pub use dead_letters::DeadLetterError;
 pub use evidence::EvidenceError;
 pub use judge::{SinkRule, judge};
-pub use queue::{Delivery, QueueEvidence};
+pub use queue::{Delivery, Owed, QueueEvidence};
 pub use report::{Cause, Report, SinkReport};
 pub use state::{Answer, Entry, Ledger, SinkCounts};
 

@@ -25,8 +25,13 @@ use crate::config::{Config, Sink};
 pub(crate) const BUCKET: &str = "trail";
 /// The queue of notifications.
 pub(crate) const QUEUE: &str = "notifications";
+/// A queue for hand-offs alone, where the configuration names it.
+pub(crate) const HANDOFF_QUEUE: &str = "handoffs";
 /// Where its messages go that are received too often.
 pub(crate) const DEAD_QUEUE: &str = "notifications-dead";
+
+/// For the source of a test that moves the queue's clock: leases that do not lapse by that.
+pub(crate) const PATIENT: &str = "visibility_timeout = \"4h\"";
 
 /// A run in which nothing at all happens for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,6 +102,7 @@ impl Bench {
         aws.create_bucket(BUCKET, BucketOptions { versioned: true, ..BucketOptions::default() });
         aws.create_queue(QUEUE).redrive_to(DEAD_QUEUE, setup.receives_max).unwrap();
         aws.queue(QUEUE).behave(setup.queue).unwrap();
+        aws.create_queue(HANDOFF_QUEUE);
         aws.notify(BUCKET, Notification::new(QUEUE, NotifyKind::S3)).unwrap();
         let api_key = match &setup.elasticsearch.auth {
             Auth::ApiKey(key) => key.clone(),
@@ -211,8 +217,19 @@ impl Bench {
 
     /// Messages that the queue holds in any state, its dead-letter queue left out.
     pub(crate) fn messages(&self) -> usize {
-        let counts = self.aws.queue(QUEUE).counts();
+        self.messages_on(QUEUE) + self.messages_on(HANDOFF_QUEUE)
+    }
+
+    /// Messages that one queue holds in any state.
+    pub(crate) fn messages_on(&self, queue: &str) -> usize {
+        let counts = self.aws.queue(queue).counts();
         counts.visible + counts.in_flight + counts.delayed
+    }
+
+    /// Hand-offs that are on a queue.
+    pub(crate) fn handoffs_on(&self, queue: &str) -> Vec<cloudtrail::Handoff> {
+        let bodies = self.aws.queue(queue).bodies();
+        bodies.iter().filter_map(|body| cloudtrail::Handoff::read_list(body).ok()).flatten().collect()
     }
 
     /// Messages in the dead-letter queue.
@@ -224,6 +241,20 @@ impl Bench {
     /// Waits until the queue holds nothing: every event has its outcome at every sink.
     pub(crate) async fn until_quiet(&self, agent: &mut Agent) {
         self.until(agent, "the queue holds nothing", || self.messages() == 0).await;
+    }
+
+    /// The same where hand-offs wait on the queue: its clock is moved on whenever nothing else is left.
+    pub(crate) async fn until_quiet_in_fast_time(&self, agent: &mut Agent) {
+        let holds = || {
+            let counts = [QUEUE, HANDOFF_QUEUE].map(|queue| self.aws.queue(queue).counts());
+            if counts.iter().any(|counts| counts.delayed > 0)
+                && counts.iter().all(|counts| counts.visible == 0)
+            {
+                self.advance(Duration::from_secs(5));
+            }
+            counts.iter().all(|counts| counts.is_empty())
+        };
+        self.until(agent, "the queues hold nothing", holds).await;
     }
 
     /// Waits for a condition, as long as anything moves.
@@ -274,7 +305,9 @@ impl Bench {
             self.ledger.read_dead_letters(BufReader::new(letters), &sinks).unwrap();
         }
         let mut evidence = QueueEvidence::default();
-        evidence.note_messages(self.aws.queue(QUEUE).messages()).unwrap();
+        for queue in [QUEUE, HANDOFF_QUEUE] {
+            evidence.note_messages(self.aws.queue(queue).messages()).unwrap();
+        }
         evidence.messages_left = (self.messages() + self.dead_messages()) as u64;
         let rule = |name: &&str| match *name {
             "elasticsearch" | "parquet" => SinkRule::with_unique_ids(name),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::bench::{BUCKET, Bench, QUEUE};
+use crate::bench::{BUCKET, Bench, HANDOFF_QUEUE, QUEUE};
 
 /// The sinks that a test can have; each is named as its stand-in is in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Sink {
 pub(crate) struct Config {
     agent: String,
     source: String,
+    has_handoffs: bool,
     sinks: Vec<(Sink, String)>,
     others: Vec<(&'static str, String)>,
 }
@@ -41,7 +42,13 @@ pub(crate) struct Config {
 impl Config {
     /// With no sink yet.
     pub(crate) fn new() -> Self {
-        Self { agent: String::new(), source: String::new(), sinks: Vec::new(), others: Vec::new() }
+        Self {
+            agent: String::new(),
+            source: String::new(),
+            has_handoffs: false,
+            sinks: Vec::new(),
+            others: Vec::new(),
+        }
     }
 
     /// With these sinks, as they are by default.
@@ -58,6 +65,12 @@ impl Config {
     /// Further lines of the queue's table.
     pub(crate) fn source(mut self, lines: &str) -> Self {
         self.source = lines.to_owned();
+        self
+    }
+
+    /// With a queue for hand-offs alone.
+    pub(crate) fn handoff_queue(mut self) -> Self {
+        self.has_handoffs = true;
         self
     }
 
@@ -109,6 +122,11 @@ impl Config {
             bench.aws.queue(QUEUE).url(),
             self.source,
         );
+        if self.has_handoffs {
+            let own = format!("queue_url = \"{}\"", bench.aws.queue(QUEUE).url());
+            let with = format!("{own}\nhandoff_queue_url = \"{}\"", bench.aws.queue(HANDOFF_QUEUE).url());
+            text = text.replacen(&own, &with, 1);
+        }
         for (sink, lines) in &self.sinks {
             let name = sink.name();
             let own = own(*sink, bench);

@@ -5,7 +5,7 @@ use std::fs;
 use testkit::destinations::{Failure, Mode};
 use testkit::generate::Generator;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, PATIENT, QUEUE};
 use crate::config::{Config, Sink};
 
 /// Log files of the run.
@@ -20,7 +20,7 @@ async fn with_one_sink_denied_and_one_slow_the_others_finish_without_them() {
         config.sink(*sink, "retry = { initial = \"50ms\", max = \"500ms\" }")
     });
     // A fraction of what there is to deliver: without parking, what the slow sink holds would stop everything.
-    let config = config.agent("memory_budget = \"32MiB\"");
+    let config = config.agent("memory_budget = \"32MiB\"").source(PATIENT);
     bench.elasticsearch.set_mode(Mode { everywhere: true, ..Mode::from(Failure::Status(401)) });
     // Much less than a tenth of the others' speed, on any machine: a request takes some ten seconds.
     bench.splunk_hec.set_mode(Mode { bytes_per_second: 10_000, ..Mode::default() });
@@ -38,7 +38,14 @@ async fn with_one_sink_denied_and_one_slow_the_others_finish_without_them() {
     let slow = bench.splunk_hec.counts().stored;
     assert!(slow < issued, "the slow sink has {slow} of {issued} events already");
     assert!(!agent.coded("sink_congested").is_empty(), "the slow sink was to give up its memory");
-    assert_eq!(bench.messages(), FILES, "no message is deleted before every sink has its events");
+    // What the denied sink is owed is handed off; what the slow one is owed holds its message.
+    let originals = bench.aws.queue(QUEUE).messages().into_iter();
+    let deleted = originals.filter(|message| message.gone && !message.body.contains("trailship.handoff"));
+    let finished = deleted.count() as u64 * EVENTS as u64;
+    assert!(
+        finished <= bench.splunk_hec.counts().stored,
+        "a message is deleted before every sink has its events"
+    );
     assert_eq!(bench.letters(), Vec::<serde_json::Value>::new());
     let (code, text) = agent.page("/readyz").await;
     assert_eq!(code, 503, "{text}");
@@ -46,7 +53,7 @@ async fn with_one_sink_denied_and_one_slow_the_others_finish_without_them() {
 
     bench.elasticsearch.set_mode(Mode::default());
     bench.splunk_hec.set_mode(Mode::default());
-    bench.until_quiet(&mut agent).await;
+    bench.until_quiet_in_fast_time(&mut agent).await;
     let (code, text) = agent.page("/readyz").await;
     assert_eq!(code, 200, "{text}");
     assert!(agent.stop().await.success());

@@ -11,6 +11,7 @@ mod crash;
 mod elasticsearch;
 mod everywhere;
 mod full_run;
+mod handoff;
 mod http_sink;
 mod isolation;
 mod loggly_sumo;

@@ -13,7 +13,7 @@ const LETTERS: &str = "letters";
 const SOON: &str = "retry = { initial = \"50ms\", max = \"200ms\", give_up_after = \"2s\" }";
 
 /// Runs a command in the test's folder; its exit status, and what it said.
-fn said(bench: &Bench, name: &str, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn said(bench: &Bench, name: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let output = bench.command(name).args(arguments).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SIMULATION = ["--package", "trailship", "--test", "simulation", "whatever_fails"]
+SIMULATION = ["--workspace", "--test", "simulation", "whatever_fails"]
 CI_SEEDS = 50
 
 
@@ -79,7 +79,7 @@ MUTANTS = [
         "item.refused_at.is_some_and(|mark| self.health.accepted() > mark)",
         "item.refused_at.is_some()",
         "panicked",
-        ("--package", "sinks", "--test", "lane"),
+        ("--workspace", "--test", "lane"),
     ),
     Mutant(
         "a write that is not synced",
@@ -130,6 +130,7 @@ def survives(mutant: Mutant, folder: Path, seeds: int, target: Path) -> str | No
         command = ["cargo", "test", "--locked", "--quiet", *mutant.test]
         environment = os.environ | {
             "TRAILSHIP_SIMULATION_SEEDS": str(seeds),
+            "TRAILSHIP_SIMULATION_FAIL_FAST": "1",
             "CARGO_TERM_COLOR": "never",
             # Of their own: two copies of a workspace that share one mix up what they built.
             "CARGO_TARGET_DIR": str(target),

@@ -90,6 +90,9 @@ fn aws_faults() -> Vec<(&'static str, FaultRule)> {
         ("extension never answered", of(change, AwsFault::NeverAnswer, 0.5)),
         ("extension fails in part", of(change, AwsFault::FailEntries { percent: 60 }, 1.0)),
         ("extension answer lost", of(change, AwsFault::LoseAnswer, 0.7)),
+        ("hand-off throttled", of(SEND, AwsFault::Throttle, 0.7)),
+        ("hand-off answer lost", of(SEND, AwsFault::LoseAnswer, 0.6)),
+        ("hand-off not permitted", of(SEND, AwsFault::Forbidden, 0.8)),
         ("object 503", of("GetObject", AwsFault::Throttle, 0.7)),
         ("object 500", of("GetObject", AwsFault::InternalError, 0.6)),
         ("object cut short", of("GetObject", AwsFault::Truncate { bytes: None }, 0.6)),
@@ -111,6 +114,9 @@ const EXTEND: &str = "ChangeMessageVisibilityBatch";
 
 /// What a destination does that an agent which has to end must not wait for.
 pub(crate) const HUNG: &str = "sink takes all, never answers";
+
+/// The call that enqueues hand-offs.
+const SEND: &str = "SendMessage";
 
 /// Every fault by name; a test shows that each of them fires.
 pub(crate) fn names() -> Vec<&'static str> {
@@ -134,6 +140,7 @@ pub(crate) fn names() -> Vec<&'static str> {
         "SQS gave up a message",
         "SQS delivered twice",
         "lease lapsed",
+        "handed off",
     ];
     names.extend(sink_faults().iter().map(|(name, _)| name));
     names.extend(aws_faults().iter().map(|(name, _)| name));
@@ -219,6 +226,13 @@ impl Draw {
             end = TROUBLE_TIME.min(end.max(begin + Duration::from_secs(40)));
             let (sink, name) = (Sink::ALL[self.rng.below(Sink::ALL.len())], "sink answers 503");
             self.plan.push((begin, Action::Sink { sink, name, mode: Failure::Status(503).into() }));
+            self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
+        }
+        if rule.operation == SEND {
+            // Nothing is handed off but for a sink that is shut.
+            let (sink, name) = (Sink::ALL[self.rng.below(Sink::ALL.len())], "sink answers 401");
+            let mode = Mode { everywhere: true, ..Mode::from(Failure::Status(401)) };
+            self.plan.push((begin, Action::Sink { sink, name, mode }));
             self.plan.push((end, Action::Sink { sink, name: "", mode: Mode::default() }));
         }
         self.plan.push((begin, Action::Aws { name, rule }));

@@ -14,7 +14,7 @@ use turmoil::Sim;
 
 use crate::faults::{Action, HUNG, TROUBLE_TIME, agents, plan};
 use crate::network::{Traced, serve};
-use crate::stage::{PORTS, QUEUE, Sink, Stage};
+use crate::stage::{HANDOFF_QUEUE, PORTS, QUEUE, Sink, Stage};
 use crate::trace::Fingerprint;
 use host::{Host, Slot, software};
 
@@ -345,8 +345,8 @@ impl Run {
 
     /// What is wrong where something stays on the queue.
     fn stuck(&self) -> String {
-        let counts = self.stage.aws.queue(QUEUE).counts();
-        let mut text = format!("half an hour after the last fault the queue holds {counts:?}");
+        let counts = [QUEUE, HANDOFF_QUEUE].map(|queue| self.stage.aws.queue(queue).counts());
+        let mut text = format!("half an hour after the last fault the queues hold {counts:?}");
         for host in &self.hosts {
             let metrics = host.slot().agent.as_ref().map_or_else(String::new, |agent| agent.metrics());
             let telling = |line: &&str| line.contains("errors_total{") && !line.ends_with(" 0");

@@ -23,6 +23,8 @@ pub(crate) const BUCKET: &str = "trail";
 /// The queue of notifications.
 pub(crate) const QUEUE: &str = "notifications";
 const DEAD_QUEUE: &str = "notifications-dead";
+/// The queue of hand-offs, where they have one of their own.
+pub(crate) const HANDOFF_QUEUE: &str = "handoffs";
 
 /// Crashes and outages are many here, and nothing is to be given up for them.
 const RECEIVES_MAX: u32 = 1000;
@@ -158,7 +160,7 @@ impl Stage {
 
     /// Messages that are left, those given up by the queue included.
     pub(crate) fn messages_left(&self) -> u64 {
-        let counts = [self.aws.queue(QUEUE).counts(), self.aws.queue(DEAD_QUEUE).counts()];
+        let counts = [QUEUE, HANDOFF_QUEUE, DEAD_QUEUE].map(|queue| self.aws.queue(queue).counts());
         counts.iter().map(|counts| (counts.visible + counts.in_flight + counts.delayed) as u64).sum()
     }
 
@@ -166,6 +168,10 @@ impl Stage {
     pub(crate) fn config(&self) -> String {
         let mut rng = Rng::stream(self.seed, 0xC0F);
         let [(_, s3), (_, sqs)] = PORTS;
+        let handoffs = match Rng::stream(self.seed, 0x4A0).chance(0.5) {
+            true => format!("handoff_queue_url = \"http://127.0.0.1:{sqs}/111122223333/{HANDOFF_QUEUE}\""),
+            false => String::new(),
+        };
         let ack = if self.acks { "ack = true\nack_timeout = \"15s\"" } else { "" };
         let mut text = format!(
             r#"
@@ -180,6 +186,7 @@ impl Stage {
             [sources.trail]
             type = "sqs"
             queue_url = "http://127.0.0.1:{sqs}/111122223333/{QUEUE}"
+            {handoffs}
             buckets = [{{ name = "{BUCKET}", owner = "111122223333" }}]
             visibility_timeout = "30s"
             wait = "{}s"
@@ -265,6 +272,9 @@ fn prepare(aws: &Aws, rng: &mut Rng) {
         ..QueueBehaviour::default()
     };
     queue.behave(behaviour).unwrap();
+    let handoffs = aws.create_queue(HANDOFF_QUEUE);
+    handoffs.redrive_to(DEAD_QUEUE, 1000).unwrap();
+    handoffs.behave(behaviour).unwrap();
     let kinds = [
         NotifyKind::S3,
         NotifyKind::S3ViaSns,

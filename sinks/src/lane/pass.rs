@@ -74,6 +74,13 @@ impl<'a> LanePass<'a> {
         }
     }
 
+    /// Whether the lane needs the log file to be read on, all events before `index` having been offered.
+    #[must_use]
+    pub fn needs(&self, index: u64) -> bool {
+        let gathers = |whole: &Mutex<Whole>| matches!(lock(whole).taken, Taken::All(_));
+        self.share.owes_from(index) || self.whole.as_ref().is_some_and(gathers)
+    }
+
     /// Waits until the lane has room, or does not accept any more. A log file that is being gathered has its room.
     pub async fn room(&self, clock: &dyn Clock) {
         let (Some(whole), Some(objects)) = (&self.whole, &self.lane.objects) else {

@@ -92,7 +92,10 @@ impl Checker<'_> {
     ) {
         for (path, letters) in all(sinks, dead_letter) {
             let DeadLetter::Sqs { queue_url, .. } = letters else { continue };
-            let reads = |source: &&Source| matches!(&source.kind, SourceKind::Sqs(queue) if queue.queue_url == *queue_url);
+            let reads = |source: &&Source| {
+                matches!(&source.kind, SourceKind::Sqs(queue)
+                    if queue.queue_url == *queue_url || queue.handoff_queue_url.as_ref() == Some(queue_url))
+            };
             if let Some(source) = sources.iter().find(reads) {
                 let message = format!("sources.{} reads this queue: use one of its own", source.name);
                 self.problem(&format!("{path}.queue_url"), &message);

@@ -20,6 +20,10 @@ impl Checker<'_> {
                 SourceKind::Sqs(queue) => {
                     let key = format!("sources.{}.queue_url", source.name);
                     self.only(&mut queues, &queue.queue_url, key, "reads the same queue");
+                    if let Some(handoffs) = &queue.handoff_queue_url {
+                        let key = format!("sources.{}.handoff_queue_url", source.name);
+                        self.only(&mut queues, handoffs, key, "reads the same queue");
+                    }
                 }
                 SourceKind::Directory(directory) => {
                     let key = format!("sources.{}.path", source.name);

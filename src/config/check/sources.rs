@@ -41,6 +41,7 @@ impl Checker<'_> {
         let key = |key: &str| format!("{path}.{key}");
         self.address(&raw.queue_url, &key("queue_url"), self.plaintext(&raw.aws), &identity_path(&raw.aws));
         self.region(raw.region.as_deref(), &key("region"));
+        self.handoff_queue(&raw, &key("handoff_queue_url"));
         self.require(
             !raw.buckets.is_empty(),
             &key("buckets"),
@@ -76,6 +77,7 @@ impl Checker<'_> {
             .collect();
         self.keep_typed("sources", name, "sqs", &raw);
         let queue = Sqs {
+            handoff_queue_url: raw.handoff_queue_url.filter(|url| *url != raw.queue_url),
             queue_url: raw.queue_url,
             region: raw.region,
             aws: raw.aws,
@@ -87,6 +89,19 @@ impl Checker<'_> {
             read_attempts: raw.read_attempts,
         };
         (labels, filter, SourceKind::Sqs(queue))
+    }
+
+    fn handoff_queue(&self, raw: &RawSqs, path: &str) {
+        let Some(url) = &raw.handoff_queue_url else { return };
+        self.address(url, path, self.plaintext(&raw.aws), &identity_path(&raw.aws));
+        let region = raw.region.clone().or_else(|| region_of(&raw.queue_url));
+        if let (Some(own), Some(other)) = (region, region_of(url)) {
+            let message =
+                format!("a queue in {other}, where the source's is in {own}: use one in the same region");
+            self.require(own == other, path, &message);
+        }
+        let fifo = "a FIFO queue, which delays no single message: use a standard queue";
+        self.require(!url.ends_with(".fifo"), path, fifo);
     }
 
     fn directory(&self, mut raw: RawDirectory, name: &str, path: &str) -> (Labels, Filter, SourceKind) {

@@ -46,6 +46,7 @@ impl Clock for TurnedClock {
 struct Told {
     extended: AtomicU64,
     lost: AtomicU64,
+    late: AtomicU64,
     failed: AtomicU64,
     delete_failed: AtomicU64,
 }
@@ -55,6 +56,7 @@ impl LeaseObserver for Told {
         let count = match outcome {
             "extended" => &self.extended,
             "lost" => &self.lost,
+            "late" => &self.late,
             _ => &self.failed,
         };
         count.fetch_add(leases, Ordering::Relaxed);
@@ -167,10 +169,58 @@ async fn a_lease_is_extended_to_its_last_hour_whatever_the_visibility() {
     }
     assert_eq!(bed.told(&bed.told.lost), 0);
     assert_eq!(bed.told(&bed.told.extended), 1, "asked for once, not at every beat");
+    assert!(!lease.is_ending());
     bed.pass(15 * MINUTE);
+    bed.leases.extend_due().await;
+    tokio::time::timeout(MINUTE, lease.ending()).await.unwrap();
+    assert!(lease.is_ending() && !lease.is_lost(), "there is time to part with it");
+    assert_eq!((bed.visible(), bed.in_flight()), (0, 1));
+    bed.pass(10 * MINUTE);
     bed.leases.extend_due().await;
     assert!(lease.is_lost());
     assert_eq!(bed.visible(), 1, "given back at once");
+}
+
+#[tokio::test]
+async fn a_message_is_put_back_for_a_time_and_never_past_the_twelve_hours() {
+    let bed = Bed::new(2, 5 * MINUTE).await;
+    let mut leases = bed.hold().await;
+    leases.pop().unwrap().put_back(Duration::ZERO).await;
+    assert_eq!((bed.visible(), bed.leases.count()), (1, 1));
+    bed.pass(2 * MINUTE);
+    leases.pop().unwrap().put_back(13 * HOUR).await;
+    assert_eq!((bed.in_flight(), bed.leases.count()), (1, 0), "SQS would refuse more than it may be");
+    bed.pass(12 * HOUR);
+    assert_eq!(bed.visible(), 2);
+}
+
+#[tokio::test]
+async fn what_the_queue_does_not_count_as_ours_any_more_is_lost_at_the_next_extension() {
+    let bed = Bed::new(1, MINUTE).await;
+    let lease = bed.hold().await.pop().unwrap();
+    // It lapses, somebody else gets it and deletes it.
+    bed.aws.advance(2 * MINUTE);
+    let url = bed.aws.queue("q").url();
+    let other = bed.client.receive_message().queue_url(&url).send().await.unwrap();
+    let receipt = other.messages()[0].receipt_handle().unwrap();
+    bed.client.delete_message().queue_url(&url).receipt_handle(receipt).send().await.unwrap();
+    bed.clock.turn(Duration::from_secs(31));
+    bed.leases.extend_due().await;
+    assert!(lease.is_lost());
+    assert_eq!((bed.told(&bed.told.lost), bed.told(&bed.told.extended)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_late_acknowledgement_takes_nothing_from_the_next_reader_and_is_counted() {
+    let bed = Bed::new(1, MINUTE).await;
+    let lease = bed.hold().await.pop().unwrap();
+    bed.aws.advance(2 * MINUTE);
+    let url = bed.aws.queue("q").url();
+    let other = bed.client.receive_message().queue_url(&url).send().await.unwrap();
+    assert_eq!(other.messages().len(), 1);
+    bed.leases.lock().clear();
+    assert!(lease.delete().await, "AWS answers an old receipt with success");
+    assert_eq!((bed.in_flight(), bed.told(&bed.told.late)), (1, 1), "the message is the other's");
 }
 
 #[tokio::test]

@@ -1,17 +1,19 @@
 //! One message: what it stands for, and how that ends.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use cloudtrail::{Content, Handoff, InlineEvents, Notification, ObjectRef};
-use sinks::{LogFile, RangeSet, Via};
+use cloudtrail::{Content, Handoff, InlineEvents, Notification, ObjectRef, Timestamp};
+use sinks::{LogFile, Via};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::SqsSource;
-use crate::config::Filter;
+use crate::sources::Stop;
 use crate::sources::admit::{Admission, Admitted, AllowedBucket, admit, is_region};
 use crate::sources::leases::Lease;
 use crate::worker::fetch::{Inline, S3Object, Version};
-use crate::worker::{JobEnd, LogFileJob};
+use crate::worker::{JobEnd, LogFileJob, Parting};
 
 /// How a message ended; the label `outcome` of `trailship_queue_messages_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +26,14 @@ pub(super) enum MessageEnd {
     Unknown,
     /// It names a bucket that is not allowed: left likewise.
     Refused,
+    /// What is not done of it is handed off: deleted.
+    HandedOff,
+    /// It holds hand-offs for sinks that are not known here, and was sent on as another message: deleted.
+    SentOn,
     /// Not done: left to come again.
     Kept,
+    /// Not done: put back for a time.
+    Later(Duration),
 }
 
 impl MessageEnd {
@@ -33,9 +41,10 @@ impl MessageEnd {
         match self {
             Self::Done => "done",
             Self::Nothing => "nothing",
+            Self::HandedOff => "handed_off",
             Self::Unknown => "unknown",
             Self::Refused => "refused",
-            Self::Kept => "kept",
+            Self::SentOn | Self::Kept | Self::Later(_) => "kept",
         }
     }
 }
@@ -43,20 +52,60 @@ impl MessageEnd {
 /// A received message.
 pub(super) struct Received<'a> {
     pub(super) id: &'a str,
+    /// How long it is.
+    pub(super) bytes: usize,
     pub(super) lease: &'a Lease,
     /// For the first log file in it.
-    pub(super) slot: OwnedSemaphorePermit,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+    /// Nothing new begins after this.
+    pub(super) stop: &'a Stop,
+    /// What has not ended then parts with what it has.
+    pub(super) finished: &'a Stop,
+}
+
+impl Received<'_> {
+    /// Waits until the message can be held no longer.
+    async fn leaving(&self) {
+        tokio::select! {
+            biased;
+            () = self.finished.asked() => {}
+            () = self.lease.ending() => {}
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.stop.is_asked() || self.lease.is_ending()
+    }
+}
+
+/// One log file of a message.
+pub(super) struct Part {
+    /// Its position in the message.
+    position: usize,
+    job: LogFileJob,
+    /// The only lane that is owed something, where it is a hand-off.
+    lane: Option<usize>,
+    end: OnceLock<JobEnd>,
+    parted: AtomicBool,
+}
+
+impl Part {
+    fn is_done(&self) -> bool {
+        self.parted.load(Ordering::Relaxed) || !matches!(self.end.get(), None | Some(JobEnd::Kept(_)))
+    }
 }
 
 /// The log files that a message stands for.
 #[derive(Default)]
-struct Parts {
-    /// With their positions in the message.
-    jobs: Vec<(usize, LogFileJob)>,
+pub(super) struct Parts {
+    pub(super) jobs: Vec<Part>,
+    /// Hand-offs that are of no use now, with their positions.
+    pub(super) parked: Vec<(usize, Handoff)>,
+    /// Whether some of these are for sinks that are not known here.
+    pub(super) has_unknown: bool,
     /// Whether some were shipped when the message came before.
-    before: bool,
-    refused: bool,
-    kept: bool,
+    pub(super) before: bool,
+    pub(super) refused: bool,
 }
 
 impl SqsSource {
@@ -105,7 +154,9 @@ impl SqsSource {
         for (position, object) in objects.iter().enumerate() {
             match admit(object, &self.buckets, &self.filter) {
                 Admission::Fetch(admitted) => {
-                    self.add(&mut parts, &message, position, || self.job(object, &admitted, Via::Queue));
+                    let job =
+                        || self.job(object, &admitted, Via::Queue).parting(self.parting(&admitted, None));
+                    self.add(&mut parts, &message, position, None, job);
                 }
                 Admission::Ignore(why) => self.meter.ignored(object, why),
                 Admission::Refuse => {
@@ -120,7 +171,7 @@ impl SqsSource {
     async fn ship_inline(&self, inline: InlineEvents, message: Received<'_>) -> MessageEnd {
         let mut parts = Parts::default();
         let key = format!("eventbridge/{}", inline.id);
-        self.add(&mut parts, &message, 0, || {
+        self.add(&mut parts, &message, 0, None, || {
             let file = self.log_file("", &key, None, Via::Inline);
             let fetch = Arc::new(Inline { document: inline.document });
             LogFileJob::new(&self.plan, fetch, file, Version::default(), self.meter.clone())
@@ -128,99 +179,140 @@ impl SqsSource {
         self.run_all(parts, message).await
     }
 
-    /// What sinks are still owed of log files, as an agent noted it.
-    async fn ship_handoffs(&self, handoffs: Vec<Handoff>, message: Received<'_>) -> MessageEnd {
-        let mut parts = Parts::default();
-        for (position, handoff) in handoffs.iter().enumerate() {
-            let Some(lane) = self.plan.lanes.position(&handoff.sink) else {
-                tracing::warn!(
-                    code = "handoff_sink_unknown",
-                    source = self.name,
-                    sink = handoff.sink,
-                    "a hand-off for a sink that this agent does not have stays on the queue"
-                );
-                parts.kept = true;
-                continue;
-            };
-            let object = ObjectRef {
-                bucket: handoff.bucket.clone(),
-                key: handoff.key.clone(),
-                version_id: handoff.version_id.clone(),
-                ..ObjectRef::default()
-            };
-            match admit(&object, &self.buckets, &Filter::default()) {
-                Admission::Fetch(admitted) => self.add(&mut parts, &message, position, || {
-                    let owed = RangeSet::from_ranges(handoff.ranges.iter().cloned());
-                    let job = self.job(&object, &admitted, Via::Handoff);
-                    job.pinned(&handoff.etag).owing(lane, &owed)
-                }),
-                Admission::Ignore(why) => self.meter.ignored(&object, why),
-                Admission::Refuse => {
-                    parts.refused = true;
-                    self.meter.refused(&object);
-                }
-            }
-        }
-        self.run_all(parts, message).await
-    }
-
     /// Adds a log file, unless it was shipped when the message came before.
-    fn add(
+    pub(super) fn add(
         &self,
         parts: &mut Parts,
         message: &Received<'_>,
         position: usize,
+        lane: Option<usize>,
         job: impl FnOnce() -> LogFileJob,
     ) {
         if self.shipped.has(message.id, position) {
             parts.before = true;
         } else {
-            parts.jobs.push((position, job()));
+            let (end, parted) = (OnceLock::new(), AtomicBool::new(false));
+            parts.jobs.push(Part { position, job: job(), lane, end, parted });
         }
     }
 
-    /// Runs the jobs of one message, the first in the message's slot.
-    async fn run_all(&self, parts: Parts, message: Received<'_>) -> MessageEnd {
+    /// How what is owed of a log file can be handed off, and was before.
+    pub(super) fn parting(
+        &self,
+        admitted: &Admitted<'_, AllowedBucket>,
+        before: Option<&Handoff>,
+    ) -> Parting {
+        let now = Timestamp::from_millis(crate::meter::millis(self.plan.clock.now()));
+        Parting {
+            queue: self.bundles.clone(),
+            first_seen: before.map_or(now, |before| before.first_seen),
+            attempts: before.map_or(0, |before| before.attempts.saturating_add(1)),
+            key_is_sure: admitted.alternative.is_none(),
+        }
+    }
+
+    /// Runs the jobs of one message, the first in the message's slot, until all are done or the message can be held no
+    /// longer. Then, of a message that some sink has something of, what is not done is handed off.
+    pub(super) async fn run_all(&self, mut parts: Parts, mut message: Received<'_>) -> MessageEnd {
         if parts.refused {
             message.lease.stay();
         }
-        let nothing = parts.jobs.is_empty() && !parts.before;
-        let mut slot = Some(message.slot);
-        let run = |(position, job)| self.run_job(message.id, position, job, slot.take());
-        let ends: Vec<_> = parts.jobs.into_iter().map(run).collect();
+        let nothing = parts.jobs.is_empty() && parts.parked.is_empty() && !parts.before;
+        let parked = std::mem::take(&mut parts.parked);
+        let (has_parked, only_parked) = (!parked.is_empty(), parts.jobs.is_empty());
+        // What is not read needs no slot, and must not keep one from others.
+        let mut slot = message.slot.take();
+        let message = &message;
+        let runs: Vec<_> = parts.jobs.iter().map(|part| self.run_job(message, part, slot.take())).collect();
         drop(slot);
-        let done = futures_util::future::join_all(ends).await.into_iter().all(|done| done);
-        match (parts.refused, done && !parts.kept, nothing) {
-            (true, _, _) => MessageEnd::Refused,
-            (false, false, _) => MessageEnd::Kept,
-            (false, true, true) => MessageEnd::Nothing,
-            (false, true, false) => MessageEnd::Done,
+        let run = async {
+            tokio::select! {
+                biased;
+                _ = futures_util::future::join_all(runs) => {}
+                () = message.leaving() => {}
+            }
+            if message.is_leaving() && !parts.refused {
+                self.part(&parts, message).await;
+            }
+        };
+        let (sent_on, ()) = tokio::join!(self.send_on(parked, message), run);
+        parts.jobs.iter().for_each(|part| self.note(part, message));
+        if parts.refused {
+            return MessageEnd::Refused;
+        }
+        match sent_on {
+            Err(delay) if only_parked => return MessageEnd::Later(delay),
+            Err(_) => return MessageEnd::Kept,
+            Ok(()) => {}
+        }
+        let handed_off =
+            |part: &Part| part.parted.load(Ordering::Relaxed) || part.end.get() == Some(&JobEnd::HandedOff);
+        match (parts.jobs.iter().all(Part::is_done), nothing) {
+            (false, _) => MessageEnd::Kept,
+            (true, true) => MessageEnd::Nothing,
+            (true, false) if parts.has_unknown => MessageEnd::SentOn,
+            (true, false) if has_parked || parts.jobs.iter().any(handed_off) => MessageEnd::HandedOff,
+            (true, false) => MessageEnd::Done,
         }
     }
 
-    /// True if the log file is done.
-    async fn run_job(
-        &self,
-        message: &str,
-        position: usize,
-        job: LogFileJob,
-        slot: Option<OwnedSemaphorePermit>,
-    ) -> bool {
+    /// Hands off what is not done, if some sink has something of the message: it would get that twice.
+    async fn part(&self, parts: &Parts, message: &Received<'_>) {
+        let touched = |part: &Part| part.is_done() || part.job.is_touched();
+        if !parts.before && !parts.jobs.iter().any(touched) {
+            return;
+        }
+        let left = parts.jobs.iter().filter(|part| !part.is_done());
+        let parting = left.map(|part| async {
+            if part.job.part().await {
+                part.parted.store(true, Ordering::Relaxed);
+            }
+        });
+        tokio::select! {
+            biased;
+            _ = futures_util::future::join_all(parting) => {}
+            () = message.lease.lost() => {}
+        }
+    }
+
+    /// Runs one job to its end, unless it cannot begin any more.
+    async fn run_job(&self, message: &Received<'_>, part: &Part, slot: Option<OwnedSemaphorePermit>) {
         let slot = match slot {
             Some(slot) => Some(slot),
-            None => Arc::clone(&self.slots).acquire_owned().await.ok(),
+            None => tokio::select! {
+                biased;
+                () = message.stop.asked() => return,
+                slot = Arc::clone(&self.slots).acquire_owned() => slot.ok(),
+            },
         };
-        let name = job.name();
-        let end = job.run(slot).await;
-        self.meter.log_file(&name, &end);
-        let is_done = !matches!(end, JobEnd::Kept(_));
-        if is_done {
-            self.shipped.note(message, position);
+        // It may have shut while this waited for its turn.
+        if part.lane.is_some_and(|lane| self.plan.lanes.wanted_by(lane) == 0) && part.job.part().await {
+            part.parted.store(true, Ordering::Relaxed);
+            return;
         }
-        is_done
+        let _ = part.end.set(part.job.ship(slot).await);
     }
 
-    fn job(&self, object: &ObjectRef, admitted: &Admitted<'_, AllowedBucket>, via: Via) -> LogFileJob {
+    /// Counts how a log file ended, and remembers what is done.
+    fn note(&self, part: &Part, message: &Received<'_>) {
+        let end = match part.parted.load(Ordering::Relaxed) {
+            true => Some(&JobEnd::HandedOff),
+            false => part.end.get(),
+        };
+        if let Some(end) = end {
+            self.meter.log_file(&part.job.name(), end);
+        }
+        if part.is_done() {
+            self.shipped.note(message.id, part.position);
+        }
+    }
+
+    pub(super) fn job(
+        &self,
+        object: &ObjectRef,
+        admitted: &Admitted<'_, AllowedBucket>,
+        via: Via,
+    ) -> LogFileJob {
         let minute = admitted.parsed.minute.map(cloudtrail::Timestamp::to_rfc3339_millis);
         let file = self.log_file(&object.bucket, &admitted.key, minute, via);
         let version = Version { version_id: object.version_id.clone(), ..Version::default() };

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_sqs::config::Credentials;
-use cloudtrail::Field;
+use cloudtrail::{Field, Handoff};
 use sinks::{
-    Attempt, BatchConfig, Budget, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, Reason, Shape,
-    Sink, Unobserved, Verdict,
+    Attempt, BatchConfig, Budget, Encoded, Event, Judgement, Lane, LaneConfig, LanePorts, Reason, ReasonCode,
+    Shape, Sink, Unobserved, Verdict,
 };
 use testkit::aws::{Aws, AwsOptions, BucketOptions};
 use testkit::generate::Generator;
@@ -28,6 +28,9 @@ use crate::worker::{Owed, ReadSettings};
 struct Counting {
     times: Mutex<BTreeMap<String, u32>>,
     hangs: AtomicBool,
+    denies: AtomicBool,
+    /// Requests that are answered before it hangs.
+    good: AtomicU32,
 }
 
 #[async_trait]
@@ -41,8 +44,13 @@ impl Sink for Counting {
     }
 
     async fn send(&self, events: &[Event], _encoded: &Encoded, _attempt: &Attempt) -> Judgement {
-        if self.hangs.load(Ordering::Relaxed) {
+        let less = |good: u32| good.checked_sub(1);
+        let is_good = self.good.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if self.hangs.load(Ordering::Relaxed) && !is_good {
             std::future::pending::<()>().await;
+        }
+        if self.denies.load(Ordering::Relaxed) {
+            return Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
         }
         let mut times = self.times.lock().unwrap();
         for event in events {
@@ -52,12 +60,14 @@ impl Sink for Counting {
     }
 }
 
-struct Bed {
-    aws: Aws,
-    clock: Arc<TurnedClock>,
+pub(super) struct Bed {
+    pub(super) aws: Aws,
+    pub(super) clock: Arc<TurnedClock>,
     metrics: Arc<Metrics>,
     sink: Arc<Counting>,
-    source: Arc<SqsSource>,
+    pub(super) source: Arc<SqsSource>,
+    /// Tells the bundles to stop.
+    _never: tokio::sync::watch::Sender<bool>,
 }
 
 fn lane(sink: &Arc<Counting>, clock: &Arc<TurnedClock>) -> Arc<Lane> {
@@ -96,6 +106,7 @@ fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
     };
     let config = Sqs {
         queue_url: aws.queue("q").url(),
+        handoff_queue_url: None,
         region: None,
         aws: "default".to_owned(),
         buckets: vec![bucket],
@@ -109,7 +120,7 @@ fn settings(aws: &Aws) -> (AwsIdentity, Sqs) {
 }
 
 impl Bed {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let aws = Aws::start(AwsOptions::default()).await.unwrap();
         aws.create_queue("q");
         aws.create_bucket("trail", BucketOptions::default());
@@ -142,8 +153,13 @@ impl Bed {
         );
         let allow = |rule: &Bucket| AllowedBucket { rule: rule.clone(), aws: Arc::clone(&identity) };
         let every_kind = Selection::default();
+        let (never, stop) = Stop::pair();
+        let bundles = Bundles::start(client.clone(), config.queue_url.clone(), "s", &plan, stop);
         let source = Arc::new(SqsSource {
             name: "s".to_owned(),
+            queue_url: config.queue_url.clone(),
+            only_handoffs: false,
+            bundles,
             buckets: config.buckets.iter().map(allow).collect(),
             filter: Filter { include: every_kind.clone(), exclude: every_kind },
             labels: Vec::new(),
@@ -155,12 +171,16 @@ impl Bed {
             slots: Arc::new(Semaphore::new(config.fetch_concurrency)),
             config,
         });
-        Self { aws, clock, metrics, sink, source }
+        Self { aws, clock, metrics, sink, source, _never: never }
     }
 
     /// Puts a log file of 20 events into the bucket; its key.
     fn put(&self, seed: u64) -> String {
-        let file = Generator::new(seed).log_file(20);
+        self.put_of(seed, 20)
+    }
+
+    fn put_of(&self, seed: u64, events: usize) -> String {
+        let file = Generator::new(seed).log_file(events);
         self.aws.put_object("trail", &file.key, file.gz).unwrap();
         file.key
     }
@@ -250,6 +270,136 @@ async fn a_log_file_ends_with_the_lease_of_its_message() {
         bed.source.leases.extend_due().await;
     }
     bed.until("given back", |bed| bed.ended("s3", "kept") == 1).await;
+    assert_eq!(bed.aws.queue("q").counts().visible, 1, "at once, since no sink has anything of it");
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+/// The hand-offs on the queue.
+fn handoffs(bed: &Bed) -> Vec<Handoff> {
+    let bodies = bed.aws.queue("q").bodies();
+    bodies.iter().filter_map(|body| Handoff::read_list(body).ok()).flatten().collect()
+}
+
+fn handoff(key: &str, sink: &str) -> Handoff {
+    Handoff {
+        bucket: "trail".to_owned(),
+        key: key.to_owned(),
+        version_id: None,
+        etag: None,
+        sink: sink.to_owned(),
+        ranges: vec![5..8, 10..u64::MAX],
+        attempts: 0,
+        first_seen: cloudtrail::Timestamp::from_millis(0),
+    }
+}
+
+#[tokio::test]
+async fn a_log_file_that_outlasts_its_lease_is_handed_off_from_what_is_settled() {
+    let bed = Bed::new().await;
+    // Two batches of 50 are delivered; nothing more ever is.
+    bed.sink.hangs.store(true, Ordering::Relaxed);
+    bed.sink.good.store(2, Ordering::Relaxed);
+    let key = bed.put_of(1, 300);
+    bed.notify(&[("trail", &key)]);
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    let delivered = |bed: &Bed| bed.sink.times.lock().unwrap().len() == 100;
+    bed.until("delivered in part", delivered).await;
+    for _ in 0..47 {
+        bed.clock.turn(Duration::from_secs(900));
+        bed.source.leases.extend_due().await;
+    }
+    bed.until("handed off", |bed| bed.ended("s3", "handed_off") == 1).await;
+    let handoffs = handoffs(&bed);
+    assert_eq!(handoffs.len(), 1);
+    assert_eq!(handoffs[0].ranges, std::slice::from_ref(&(100..300)));
+    let counts = bed.aws.queue("q").counts();
+    assert_eq!((counts.in_flight, counts.visible, counts.delayed), (0, 0, 1), "the original is deleted");
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hand_off_is_delivered_to_its_sink_and_deleted() {
+    let bed = Bed::new().await;
+    let key = bed.put(1);
+    bed.aws.queue("q").send(&Handoff::write_list(&[handoff(&key, "sink")]).unwrap()).unwrap();
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    bed.until("deleted", |bed| bed.aws.queue("q").counts().is_empty()).await;
+    assert_eq!(bed.sink.times.lock().unwrap().len(), 13);
+    assert_eq!(bed.ended("handoff", "done"), 1);
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hand_off_for_a_sink_that_is_shut_is_sent_on_and_nothing_is_fetched() {
+    let bed = Bed::new().await;
+    bed.sink.denies.store(true, Ordering::Relaxed);
+    let probe = bed.put(1);
+    bed.notify(&[("trail", &probe)]);
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    bed.until("shut, with enough to probe with", |bed| bed.source.plan.lanes.wanted_by(0) == 0).await;
+    // While no sink accepts nothing is received: another lane's log files are what brings hand-offs here.
+    let keys = [bed.put(2), bed.put(3)];
+    let list = keys.each_ref().map(|key| handoff(key, "sink"));
+    let (_nobody, never) = Stop::pair();
+    let lease = bed.source.leases.hold("x".to_owned(), Duration::ZERO);
+    let message =
+        || Received { id: "m", bytes: 10, lease: &lease, slot: None, stop: &never, finished: &never };
+    let turning = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bed.clock.turn(Duration::from_secs(11));
+        bed.source.bundles.send_on(vec![handoff("other", "other")]).await.unwrap();
+    };
+    let (end, ()) = tokio::join!(bed.source.ship_handoffs(list.to_vec(), message()), async {
+        tokio::select! { () = turning => {} () = tokio::time::sleep(Duration::from_secs(1)) => {} }
+    });
+    assert_eq!(end, MessageEnd::HandedOff);
+    assert_eq!((bed.fetches(&keys[0]), bed.fetches(&keys[1])), (0, 0));
+    let sent: Vec<Handoff> = handoffs(&bed).into_iter().filter(|handoff| handoff.sink == "sink").collect();
+    assert_eq!(sent, list.map(|handoff| Handoff { attempts: 1, ..handoff }));
+    // Had the deletion of the message failed, it would come again, and not be sent on twice.
+    let again = keys.map(|key| handoff(&key, "sink"));
+    assert_eq!(bed.source.ship_handoffs(again.to_vec(), message()).await, MessageEnd::HandedOff);
+    assert_eq!(handoffs(&bed).iter().filter(|handoff| handoff.sink == "sink").count(), 2);
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hand_off_for_a_sink_that_nobody_knows_goes_back_later_and_is_told() {
+    let bed = Bed::new().await;
+    let key = bed.put(1);
+    let list = [handoff(&key, "gone"), handoff(&key, "sink")];
+    bed.aws.queue("q").send(&Handoff::write_list(&list).unwrap()).unwrap();
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    bed.until("delivered", |bed| bed.sink.times.lock().unwrap().len() == 13).await;
+    bed.until("sent on", |bed| bed.ended("handoff", "kept") == 1).await;
+    assert_eq!(handoffs(&bed), [Handoff { attempts: 1, ..handoff(&key, "gone") }]);
+    assert_eq!(bed.aws.queue("q").counts().delayed, 1);
+    ask.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hand_off_that_can_be_neither_delivered_nor_sent_on_is_put_back_for_a_time() {
+    let bed = Bed::new().await;
+    bed.aws.inject(testkit::aws::FaultRule::new("SendMessage", testkit::aws::AwsFault::Forbidden));
+    let key = bed.put(1);
+    bed.aws.queue("q").send(&Handoff::write_list(&[handoff(&key, "gone")]).unwrap()).unwrap();
+    let (ask, stop) = Stop::pair();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    bed.until("put back", |bed| bed.ended("handoff", "kept") == 1).await;
+    assert_eq!((bed.source.leases.count(), bed.aws.queue("q").counts().in_flight), (0, 1));
+    bed.aws.advance(Duration::from_secs(890));
+    assert_eq!(bed.aws.queue("q").counts().visible, 0);
+    bed.aws.advance(Duration::from_secs(11));
+    bed.until("received again", |bed| bed.ended("handoff", "kept") == 2).await;
     ask.send(true).unwrap();
     running.await.unwrap();
 }

@@ -183,6 +183,8 @@ impl SinkJudge<'_> {
                 self.report.same_id += 1;
             } else if unread.get(&event.file).is_some_and(|&from| event.index >= from) {
                 self.report.unread += 1;
+            } else if self.is_owed(event) {
+                self.report.owed += 1;
             } else {
                 let event = self.name(at as u32);
                 self.report.lost.push(event);
@@ -232,7 +234,8 @@ impl SinkJudge<'_> {
         copies.sort_by_key(|copy| copy.at_us);
         let event = self.state.issued[at as usize];
         let (bucket, key) = self.state.files.name(event.file);
-        let mut occasions = self.queue.occasions(bucket, key, &self.state.crashes_us);
+        let sink = (self.report.sink.as_str(), event.index);
+        let mut occasions = self.queue.occasions((bucket, key), sink, &self.state.crashes_us);
         for further in 1..copies.len() {
             let at_us = copies[further].at_us;
             // What holds for the shortest time is used first; occasions hold for ever.
@@ -269,6 +272,12 @@ impl SinkJudge<'_> {
             Answer::Unconfirmed => (Some(Cause::Unconfirmed), request.confirmed_us),
         };
         Copy_ { at_us: request.at_us, grants, granted_until_us }
+    }
+
+    /// Whether a message that is still there stands for the event.
+    fn is_owed(&self, event: &Issued) -> bool {
+        let (bucket, key) = self.state.files.name(event.file);
+        self.queue.owes(bucket, key, &self.report.sink, event.index)
     }
 
     fn is_filtered(&self, at: u32) -> bool {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::queue::{Delivery, QueueEvidence};
+use super::queue::{Delivery, Owed, QueueEvidence};
 
 /// The history of one message, as far as it explains duplicates.
 #[derive(Deserialize)]
@@ -17,6 +17,13 @@ struct Message {
     #[serde(default)]
     objects: Vec<(String, String)>,
     deliveries: Vec<HandedOut>,
+    /// Whether it is no longer there.
+    #[serde(default = "gone")]
+    gone: bool,
+}
+
+fn gone() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -38,6 +45,10 @@ const HANDOFF: &str = "trailship.handoff";
 struct Handoff {
     bucket: String,
     key: String,
+    #[serde(default)]
+    sink: String,
+    #[serde(default)]
+    ranges: Vec<(u64, u64)>,
 }
 
 impl QueueEvidence {
@@ -73,9 +84,16 @@ impl QueueEvidence {
     }
 
     fn note_message(&mut self, message: &Message) {
-        let handoff = message.body.contains(HANDOFF);
-        let named = if handoff { handed_off(&message.body) } else { Vec::new() };
-        for (bucket, key) in message.objects.iter().chain(&named) {
+        let is_handoff = message.body.contains(HANDOFF);
+        let handoffs = if is_handoff { handed_off(&message.body) } else { Vec::new() };
+        let named = message.objects.iter().map(|(bucket, key)| (bucket, key, None));
+        let owed = handoffs.iter().map(|Handoff { bucket, key, sink, ranges }| {
+            (bucket, key, Some(Owed { sink: sink.clone(), ranges: ranges.clone() }))
+        });
+        for (bucket, key, handoff) in named.chain(owed) {
+            if !message.gone {
+                self.pending(bucket, key, handoff.clone());
+            }
             for handed_out in &message.deliveries {
                 let lease_ended_ms = Some(handed_out.visible_ms).filter(|_| handed_out.deleted_ms.is_none());
                 let delivery = Delivery {
@@ -85,7 +103,7 @@ impl QueueEvidence {
                     at_us: handed_out.at_ms * 1000,
                     lease_ended_us: lease_ended_ms.map(|ms| ms * 1000),
                     deleted_at_us: handed_out.deleted_ms.map(|ms| ms * 1000),
-                    handoff,
+                    handoff: handoff.clone(),
                 };
                 self.delivered(bucket, key, delivery);
             }
@@ -93,11 +111,10 @@ impl QueueEvidence {
     }
 }
 
-/// The objects of a hand-off's body.
-fn handed_off(body: &str) -> Vec<(String, String)> {
+/// What a hand-off's body says.
+fn handed_off(body: &str) -> Vec<Handoff> {
     let list: Vec<Value> = serde_json::from_str(body).unwrap_or_default();
-    let handoffs = list.into_iter().filter_map(|value| serde_json::from_value::<Handoff>(value).ok());
-    handoffs.map(|handoff| (handoff.bucket, handoff.key)).collect()
+    list.into_iter().filter_map(|value| serde_json::from_value(value).ok()).collect()
 }
 
 #[cfg(test)]
@@ -122,7 +139,7 @@ mod tests {
                    "deliveries": [out(0, 1, None), out(1, 2, Some(3)), out(0, 9, Some(10))]}),
             json!({"message_id": "n", "body": "{}", "objects": objects, "deliveries": [out(0, 11, Some(12))]}),
             json!({"message_id": "h", "objects": [], "deliveries": [out(0, 20, Some(21))],
-                   "body": "[{\"trailship.handoff\":1,\"bucket\":\"b\",\"key\":\"k\",\"ranges\":[[0,1]]}]"}),
+                   "body": "[{\"trailship.handoff\":1,\"bucket\":\"b\",\"key\":\"k\",\"sink\":\"s\",\"ranges\":[[0,1]]}]"}),
             json!({"message_id": "x", "body": "hello", "deliveries": [out(0, 30, None)]}),
         ];
         let expected = [
@@ -133,11 +150,11 @@ mod tests {
         ];
         let mut evidence = QueueEvidence::default();
         assert_eq!(evidence.note_messages(&messages).unwrap(), 4);
-        assert_eq!(evidence.occasions("b", "k", &[]), expected);
+        assert_eq!(evidence.occasions(("b", "k"), ("s", 0), &[]), expected);
         let lines: String = messages.iter().map(|message| format!("{message}\n")).collect();
         let mut evidence = QueueEvidence::default();
         assert_eq!(evidence.read_messages(lines.as_bytes()).unwrap(), 4);
-        assert_eq!(evidence.occasions("b", "k", &[]), expected);
+        assert_eq!(evidence.occasions(("b", "k"), ("s", 0), &[]), expected);
         assert!(evidence.read_messages(&b"{}\n"[..]).is_err());
     }
 
@@ -157,7 +174,11 @@ mod tests {
         let mut evidence = QueueEvidence::default();
         assert_eq!(evidence.note_messages(aws.queue("q").messages()).unwrap(), 1);
         let causes = |evidence: &QueueEvidence| {
-            evidence.occasions("b", "k", &[]).into_iter().map(|(_, cause)| cause).collect::<Vec<Cause>>()
+            evidence
+                .occasions(("b", "k"), ("s", 0), &[])
+                .into_iter()
+                .map(|(_, cause)| cause)
+                .collect::<Vec<Cause>>()
         };
         assert_eq!(causes(&evidence), [Cause::LeaseLapsed]);
         let mut evidence = QueueEvidence::default();

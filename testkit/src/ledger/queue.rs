@@ -19,8 +19,23 @@ pub struct Delivery {
     pub lease_ended_us: Option<u64>,
     /// When it was deleted.
     pub deleted_at_us: Option<u64>,
-    /// Whether the message is a hand-off of the agent's own.
-    pub handoff: bool,
+    /// What it says is owed, where the message is a hand-off of the agent's own.
+    pub handoff: Option<Owed>,
+}
+
+/// What a hand-off says is owed of a log file.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Owed {
+    /// The sink's name.
+    pub sink: String,
+    /// Half-open ranges of positions.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl Owed {
+    fn has(&self, sink: &str, index: u64) -> bool {
+        self.sink == sink && self.ranges.iter().any(|(start, end)| (*start..*end).contains(&index))
+    }
 }
 
 /// What the stand-ins for SQS and S3 saw, as far as it explains duplicates.
@@ -35,12 +50,26 @@ pub struct QueueEvidence {
 struct Object {
     deliveries: Vec<Delivery>,
     broken_reads_us: Vec<u64>,
+    /// What stands in messages that are still there: all of it for everybody, or what a hand-off says.
+    pending: Vec<Option<Owed>>,
 }
 
 impl QueueEvidence {
     /// Notes that a message naming the object was handed out.
     pub fn delivered(&mut self, bucket: &str, key: &str, delivery: Delivery) {
         self.object(bucket, key).deliveries.push(delivery);
+    }
+
+    /// Notes that a message naming the object is still there: what it stands for is owed.
+    pub fn pending(&mut self, bucket: &str, key: &str, handoff: Option<Owed>) {
+        self.object(bucket, key).pending.push(handoff);
+    }
+
+    /// Whether a message that is still there stands for the event.
+    pub(super) fn owes(&self, bucket: &str, key: &str, sink: &str, index: u64) -> bool {
+        let object = self.objects.get(bucket).and_then(|keys| keys.get(key));
+        let pending = object.map(|object| object.pending.as_slice()).unwrap_or_default();
+        pending.iter().any(|owed| owed.as_ref().is_none_or(|owed| owed.has(sink, index)))
     }
 
     /// Notes that a read of the object was answered with broken bytes, or with fewer than announced.
@@ -52,14 +81,22 @@ impl QueueEvidence {
         self.objects.entry(bucket.to_owned()).or_default().entry(key.to_owned()).or_default()
     }
 
-    /// The occasions on which every event of the object could be sent once more, in the order of time.
+    /// The occasions on which an event of the object could be sent once more to a sink, in the order of time. A hand-off
+    /// is one for what it names alone.
     ///
     /// The first delivery is no occasion for a second copy; each further one is. Without a queue (a folder, `ship`)
     /// each crash is one.
-    pub(super) fn occasions(&self, bucket: &str, key: &str, crashes_us: &[u64]) -> Vec<(u64, Cause)> {
+    pub(super) fn occasions(
+        &self,
+        (bucket, key): (&str, &str),
+        (sink, index): (&str, u64),
+        crashes_us: &[u64],
+    ) -> Vec<(u64, Cause)> {
         let object = self.objects.get(bucket).and_then(|keys| keys.get(key));
+        let concerns =
+            |delivery: &&Delivery| delivery.handoff.as_ref().is_none_or(|owed| owed.has(sink, index));
         let mut deliveries: Vec<&Delivery> =
-            object.map(|o| o.deliveries.iter().collect()).unwrap_or_default();
+            object.map(|o| o.deliveries.iter().filter(concerns).collect()).unwrap_or_default();
         deliveries.sort_by_key(|delivery| delivery.at_us);
         let mut occasions: Vec<(u64, Cause)> = (1..deliveries.len())
             .map(|at| (deliveries[at].at_us, cause(deliveries[at], &deliveries[..at], crashes_us)))
@@ -78,7 +115,7 @@ impl QueueEvidence {
 fn cause(delivery: &Delivery, before: &[&Delivery], crashes_us: &[u64]) -> Cause {
     let same: Vec<&&Delivery> = before.iter().filter(|d| d.message_id == delivery.message_id).collect();
     if same.is_empty() {
-        return if delivery.handoff { Cause::Handoff } else { Cause::SecondNotification };
+        return if delivery.handoff.is_some() { Cause::Handoff } else { Cause::SecondNotification };
     }
     // What happens to one copy says nothing about another.
     let Some(last) = same.iter().rfind(|d| d.copy == delivery.copy) else { return Cause::SqsDuplicate };
@@ -104,7 +141,7 @@ mod tests {
         for delivery in deliveries {
             evidence.delivered("b", "k", delivery);
         }
-        evidence.occasions("b", "k", crashes_us).into_iter().map(|(_, cause)| cause).collect()
+        evidence.occasions(("b", "k"), ("s", 3), crashes_us).into_iter().map(|(_, cause)| cause).collect()
     }
 
     #[test]
@@ -117,8 +154,13 @@ mod tests {
     fn each_further_delivery_has_its_own_cause() {
         assert_eq!(causes(vec![delivery("m", 1), delivery("m", 2)], &[]), [Cause::SqsDuplicate]);
         assert_eq!(causes(vec![delivery("m", 1), delivery("n", 2)], &[]), [Cause::SecondNotification]);
-        let handoff = Delivery { handoff: true, ..delivery("h", 3) };
-        assert_eq!(causes(vec![delivery("m", 1), handoff], &[]), [Cause::Handoff]);
+        let handoff = |sink: &str, ranges: &[(u64, u64)]| {
+            let handoff = Some(Owed { sink: sink.to_owned(), ranges: ranges.to_vec() });
+            vec![delivery("m", 1), Delivery { handoff, ..delivery("h", 3) }]
+        };
+        assert_eq!(causes(handoff("s", &[(0, 1), (3, u64::MAX)]), &[]), [Cause::Handoff]);
+        assert_eq!(causes(handoff("s", &[(0, 3), (4, 9)]), &[]), [], "it does not name the event");
+        assert_eq!(causes(handoff("t", &[(0, 9)]), &[]), [], "it is for another sink");
         let lapsed = Delivery { lease_ended_us: Some(4), ..delivery("m", 1) };
         assert_eq!(causes(vec![delivery("m", 5), lapsed.clone()], &[]), [Cause::LeaseLapsed]);
         assert_eq!(causes(vec![lapsed.clone(), delivery("m", 3)], &[]), [Cause::SqsDuplicate]);
@@ -133,7 +175,17 @@ mod tests {
         let mut evidence = QueueEvidence::default();
         evidence.delivered("b", "k", delivery("m", 1));
         evidence.broken_read("b", "k", 2);
-        assert_eq!(evidence.occasions("b", "k", &[]), [(2, Cause::RereadBroken)]);
-        assert_eq!(evidence.occasions("b", "other", &[]), []);
+        assert_eq!(evidence.occasions(("b", "k"), ("s", 0), &[]), [(2, Cause::RereadBroken)]);
+        assert_eq!(evidence.occasions(("b", "other"), ("s", 0), &[]), []);
+    }
+
+    #[test]
+    fn what_stands_in_a_message_that_is_still_there_is_owed() {
+        let mut evidence = QueueEvidence::default();
+        evidence.pending("b", "k", Some(Owed { sink: "s".to_owned(), ranges: vec![(2, 4)] }));
+        evidence.pending("b", "new", None);
+        let owes = |key: &str, sink: &str, index: u64| evidence.owes("b", key, sink, index);
+        assert!(owes("k", "s", 3) && !owes("k", "s", 4) && !owes("k", "t", 3) && !owes("other", "s", 3));
+        assert!(owes("new", "s", 0) && owes("new", "t", 99));
     }
 }

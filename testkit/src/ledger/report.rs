@@ -55,7 +55,7 @@ pub struct Report {
 
 /// What became of everything that was issued, at one sink.
 ///
-/// `issued = stored + same_id + dead_lettered + unread + filtered + lost`, and whoever has a corrupt copy only.
+/// `issued = stored + same_id + dead_lettered + unread + filtered + owed + lost`, and whoever has a corrupt copy only.
 /// An event in a list is written `s3://bucket/key#index (id)`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct SinkReport {
@@ -73,6 +73,8 @@ pub struct SinkReport {
     pub unread: u64,
     /// Issued events that the sink must not get.
     pub filtered: u64,
+    /// Issued events that a message stands for which is still there: all of its object, or what a hand-off names.
+    pub owed: u64,
     /// Issued events that are nowhere.
     pub lost: Vec<String>,
     /// Stored or dead-lettered events that nobody issued, or that the sink must not get.
@@ -133,7 +135,8 @@ impl fmt::Display for SinkReport {
         let verdict = if self.passes() { "passes" } else { "FAILS" };
         writeln!(
             f,
-            "{}: {verdict}: issued {} = stored {} + dead-lettered {} + filtered {} + unread {} + same id {}, lost {}",
+            "{}: {verdict}: issued {} = stored {} + dead-lettered {} + filtered {} + unread {} + same id {} + owed {}, \
+             lost {}",
             self.sink,
             self.issued,
             self.stored,
@@ -141,6 +144,7 @@ impl fmt::Display for SinkReport {
             self.filtered,
             self.unread,
             self.same_id,
+            self.owed,
             self.lost.len(),
         )?;
         write!(f, "  invented {}, corrupt {}", self.invented.len(), self.corrupt.len())?;

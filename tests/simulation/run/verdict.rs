@@ -7,7 +7,7 @@ use testkit::aws::{Delivery, MessageHistory};
 use testkit::ledger::{Additions, QueueEvidence, SinkRule, judge};
 
 use super::{Outcome, Run};
-use crate::stage::{QUEUE, Sink};
+use crate::stage::{HANDOFF_QUEUE, QUEUE, Sink};
 
 /// Where dead letters are written.
 const LETTERS: &str = "dead-letters.ndjson";
@@ -25,7 +25,8 @@ impl Run {
             }
         }
         let mut evidence = QueueEvidence::default();
-        let messages = self.stage.aws.queue(QUEUE).messages();
+        let queues = [QUEUE, HANDOFF_QUEUE].into_iter();
+        let messages: Vec<_> = queues.flat_map(|queue| self.stage.aws.queue(queue).messages()).collect();
         evidence.note_messages(&messages).map_err(|error| error.to_string())?;
         evidence.messages_left = self.stage.messages_left();
         let rules: Vec<SinkRule> = names
@@ -75,6 +76,8 @@ impl Run {
         self.strike("SQS delivered twice", deliveries().filter(|delivery| delivery.copy > 0).count() as u64);
         self.strike("stale delete", deliveries().filter(|d| d.stale_delete_ms.is_some()).count() as u64);
         let lapsed = |d: &&Delivery| d.deleted_ms.is_none() && !d.released && d.extensions > 0;
+        let handed_off = messages.iter().filter(|message| message.body.contains("trailship.handoff"));
+        self.strike("handed off", handed_off.count() as u64);
         self.strike("lease lapsed", deliveries().filter(lapsed).count() as u64);
         for (peer, hits) in self.stage.links.hits() {
             let name = match peer {
