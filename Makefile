@@ -20,6 +20,8 @@ FUZZ_SECONDS ?= 600
 SEEDS ?= 1000
 FIRST ?= 0
 TRACE ?= 0
+# Of the two hours that a sink is down: how many log files come.
+OUTAGE_FILES ?= 100000
 # A folder with log files of your own (plain JSON), for `make test-real`; generated ones are used besides.
 REAL_LOG_FILES ?=
 
@@ -27,7 +29,7 @@ REAL_LOG_FILES ?=
 QUICK := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_LTO=off \
 	CARGO_PROFILE_RELEASE_STRIP=true CARGO_TARGET_DIR=$(TOOLS)/build
 
-.PHONY: help demo check test test-real simulate mutants bench fuzz clean
+.PHONY: help demo check test test-real simulate simulate-outage mutants bench fuzz clean
 .PHONY: check-format check-lints check-dependencies check-tree check-deploy check-prometheus
 
 help:
@@ -36,6 +38,7 @@ help:
 	@echo "make test       the workspace's tests, then the real binary against moto, and clients of other hands against stand-ins"
 	@echo "make test-real  the real binary against real servers: OpenSearch, rsyslog, Spark, nginx and others"
 	@echo "make simulate   the whole agent in a simulated world, for SEEDS ($(SEEDS)) seeds from FIRST ($(FIRST)) on"
+	@echo "make simulate-outage  one sink down for two hours, while OUTAGE_FILES ($(OUTAGE_FILES)) log files come"
 	@echo "make mutants    breaks the agent on purpose, and shows that the tests notice"
 	@echo "make bench      the hot path and the agent's CPU time"
 	@echo "make fuzz       each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
@@ -88,6 +91,9 @@ test-real: $(VENV)/.ready
 simulate:
 	TRAILSHIP_SIMULATION_FIRST=$(FIRST) TRAILSHIP_SIMULATION_SEEDS=$(SEEDS) TRAILSHIP_SIMULATION_TRACE=$(TRACE) \
 		cargo test --locked --test simulation whatever_fails -- --nocapture
+
+simulate-outage:
+	TRAILSHIP_OUTAGE_FILES=$(OUTAGE_FILES) cargo test --locked --test simulation two_hours -- --nocapture
 
 mutants: $(VENV)/.ready
 	$(PYTHON) tests/python/mutants.py --target $(TARGET)/mutants

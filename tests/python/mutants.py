@@ -67,6 +67,31 @@ MUTANTS = [
         "a lease lapsed for nothing",
     ),
     Mutant(
+        "the original deleted before its hand-off is sent",
+        "src/worker/job/parting.rs",
+        "        if parting.queue.hand_off(list).await.is_err() {\n            return false;\n        }\n",
+        "        let queue = Arc::clone(&parting.queue);\n"
+        "        tokio::spawn(async move { queue.hand_off(list).await });\n",
+        "lost",
+    ),
+    Mutant(
+        "a hand-off that was not sent taken for sent",
+        "src/sources/sqs/bundles.rs",
+        "                Trouble::Passes => {}\n",
+        "                Trouble::Passes => {\n"
+        "                    bundle.orders.into_iter().for_each(|order| _ = order.done.send(Ok(())));\n"
+        "                    return;\n"
+        "                }\n",
+        "lost",
+    ),
+    Mutant(
+        "a hand-off that settles what it does not name",
+        "src/worker/job/parting.rs",
+        "let list = owed.iter().flat_map(write).collect();",
+        "let list = owed.iter().flat_map(write).skip(1).collect();",
+        "lost",
+    ),
+    Mutant(
         "an answer that never came treated as success",
         "sinks/src/http.rs",
         "Err(why) => Judgement::Unavailable { why, retry_after: None },",
