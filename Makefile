@@ -23,6 +23,8 @@ TRACE ?= 0
 # How often an agent is killed, and how long the load is steady.
 KILLS ?= 200
 SECONDS ?= 120
+# Of the two hours that a sink is down: how many log files come.
+OUTAGE_FILES ?= 100000
 # A folder with log files of your own (plain JSON), for `make test-real`; generated ones are used besides.
 REAL_LOG_FILES ?=
 
@@ -30,7 +32,7 @@ REAL_LOG_FILES ?=
 QUICK := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_LTO=off \
 	CARGO_PROFILE_RELEASE_STRIP=true CARGO_TARGET_DIR=$(TOOLS)/build
 
-.PHONY: help demo check test test-real simulate chaos soak mutants bench fuzz clean
+.PHONY: help demo check test test-real simulate simulate-outage chaos soak mutants bench fuzz clean
 .PHONY: check-format check-lints check-dependencies check-tree check-deploy check-prometheus
 
 help:
@@ -39,6 +41,7 @@ help:
 	@echo "make test       the workspace's tests, then the real binary against moto, and clients of other hands against stand-ins"
 	@echo "make test-real  the real binary against real servers: OpenSearch, rsyslog, Spark, nginx and others"
 	@echo "make simulate   the whole agent in a simulated world, for SEEDS ($(SEEDS)) seeds from FIRST ($(FIRST)) on"
+	@echo "make simulate-outage  one sink down for two hours, while OUTAGE_FILES ($(OUTAGE_FILES)) log files come"
 	@echo "make chaos      two agents on one queue, killed at random under load KILLS ($(KILLS)) times"
 	@echo "make soak       a steady load with one sink down, for SECONDS ($(SECONDS)): memory has to stay flat"
 	@echo "make mutants    breaks the agent on purpose, and shows that the tests notice"
@@ -93,6 +96,9 @@ test-real: $(VENV)/.ready
 simulate:
 	TRAILSHIP_SIMULATION_FIRST=$(FIRST) TRAILSHIP_SIMULATION_SEEDS=$(SEEDS) TRAILSHIP_SIMULATION_TRACE=$(TRACE) \
 		cargo test --locked --test simulation whatever_fails -- --nocapture
+
+simulate-outage:
+	TRAILSHIP_OUTAGE_FILES=$(OUTAGE_FILES) cargo test --locked --test simulation two_hours -- --nocapture
 
 chaos:
 	TRAILSHIP_TEST_KILLS=$(KILLS) cargo test --locked --test it killed_at_random -- --nocapture

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SIMULATION = ["--package", "trailship", "--test", "simulation", "whatever_fails"]
+SIMULATION = ["--workspace", "--test", "simulation", "whatever_fails"]
 CI_SEEDS = 50
 
 
@@ -67,6 +67,31 @@ MUTANTS = [
         "a lease lapsed for nothing",
     ),
     Mutant(
+        "the original deleted before its hand-off is sent",
+        "src/worker/job/parting.rs",
+        "        if parting.queue.hand_off(list).await.is_err() {\n            return false;\n        }\n",
+        "        let queue = Arc::clone(&parting.queue);\n"
+        "        tokio::spawn(async move { queue.hand_off(list).await });\n",
+        "lost",
+    ),
+    Mutant(
+        "a hand-off that was not sent taken for sent",
+        "src/sources/sqs/bundles.rs",
+        "                Trouble::Passes => {}\n",
+        "                Trouble::Passes => {\n"
+        "                    bundle.orders.into_iter().for_each(|order| _ = order.done.send(Ok(())));\n"
+        "                    return;\n"
+        "                }\n",
+        "lost",
+    ),
+    Mutant(
+        "a hand-off that settles what it does not name",
+        "src/worker/job/parting.rs",
+        "let list = owed.iter().flat_map(write).collect();",
+        "let list = owed.iter().flat_map(write).skip(1).collect();",
+        "lost",
+    ),
+    Mutant(
         "an answer that never came treated as success",
         "sinks/src/http.rs",
         "Err(why) => Judgement::Unavailable { why, retry_after: None },",
@@ -79,7 +104,7 @@ MUTANTS = [
         "item.refused_at.is_some_and(|mark| self.health.accepted() > mark)",
         "item.refused_at.is_some()",
         "panicked",
-        ("--package", "sinks", "--test", "lane"),
+        ("--workspace", "--test", "lane"),
     ),
     Mutant(
         "a write that is not synced",
@@ -130,6 +155,7 @@ def survives(mutant: Mutant, folder: Path, seeds: int, target: Path) -> str | No
         command = ["cargo", "test", "--locked", "--quiet", *mutant.test]
         environment = os.environ | {
             "TRAILSHIP_SIMULATION_SEEDS": str(seeds),
+            "TRAILSHIP_SIMULATION_FAIL_FAST": "1",
             "CARGO_TERM_COLOR": "never",
             # Of their own: two copies of a workspace that share one mix up what they built.
             "CARGO_TARGET_DIR": str(target),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ use trailship::simulation::{Agent, Ports, Transports};
 
 use crate::disk::ForgetfulDisk;
 use crate::network::{Peer, answer, request, sdk_request, sdk_response};
-use crate::stage::{BUCKET, PORTS, QUEUE, Sink, destinations};
+use crate::stage::{BUCKET, HANDOFF_QUEUE, PORTS, QUEUE, Sink, destinations};
 
 /// How long the sink is down.
 const OUTAGE: Duration = Duration::from_secs(2 * 3600);
@@ -64,8 +64,10 @@ pub(crate) struct Played {
     pub(crate) recovered_after: Duration,
     /// The most bytes in flight, and the budget.
     pub(crate) memory: (u64, u64),
-    /// The most messages that the agent held.
+    /// The most notifications that the agent held.
     pub(crate) held_max: usize,
+    /// Messages of hand-offs.
+    pub(crate) handoffs: usize,
     /// Requests, by the name of the operation or the sink.
     pub(crate) requests: BTreeMap<String, u64>,
     /// Requests that the sink did not answer while it was down.
@@ -113,7 +115,7 @@ struct Scene {
     agent: OnceLock<Arc<Agent>>,
     memory_max: AtomicU64,
     struck: AtomicU64,
-    receives: AtomicU64,
+    requests: Mutex<BTreeMap<String, u64>>,
     is_down: bool,
     /// The stand-ins listen here as well, where nobody asks them.
     _machine: Option<tokio::runtime::Runtime>,
@@ -149,6 +151,7 @@ impl Scene {
         let (machine, aws, destinations, sumo_url) = begun.join().unwrap();
         aws.create_bucket(BUCKET, BucketOptions::default());
         aws.create_queue(QUEUE).redrive_to("notifications-dead", 100).unwrap();
+        aws.create_queue(HANDOFF_QUEUE).redrive_to("notifications-dead", 100).unwrap();
         aws.notify(BUCKET, Notification::new(QUEUE, NotifyKind::S3)).unwrap();
         Arc::new(Self {
             clock,
@@ -159,7 +162,7 @@ impl Scene {
             agent: OnceLock::new(),
             memory_max: AtomicU64::new(0),
             struck: AtomicU64::new(0),
-            receives: AtomicU64::new(0),
+            requests: Mutex::default(),
             is_down,
             _machine: Some(machine),
         })
@@ -185,6 +188,7 @@ impl Scene {
             [sources.trail]
             type = "sqs"
             queue_url = "http://127.0.0.1:{sqs}/111122223333/{QUEUE}"
+            handoff_queue_url = "http://127.0.0.1:{sqs}/111122223333/{HANDOFF_QUEUE}"
             buckets = [{{ name = "{BUCKET}" }}]
             [dead_letter]
             type = "file"
@@ -290,7 +294,7 @@ impl Scene {
         // A fixed time, in which what waits is tried again, and one that grows with what there is to be read.
         let most =
             Duration::from_secs(1800) + Duration::from_millis(20) * u32::try_from(files).unwrap_or(u32::MAX);
-        while !self.aws.queue(QUEUE).counts().is_empty() {
+        while self.messages_left() > 0 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.look();
             if self.clock.monotonic() > begin + most {
@@ -300,28 +304,29 @@ impl Scene {
         Ok(self.clock.monotonic() - begin)
     }
 
+    fn messages_left(&self) -> u64 {
+        let counts = [QUEUE, HANDOFF_QUEUE, "notifications-dead"].map(|queue| self.aws.queue(queue).counts());
+        counts.iter().map(|counts| (counts.visible + counts.in_flight + counts.delayed) as u64).sum()
+    }
+
     fn stuck(&self) -> String {
-        let counts = self.aws.queue(QUEUE).counts();
+        let counts = [QUEUE, HANDOFF_QUEUE].map(|queue| self.aws.queue(queue).counts());
         let stored: Vec<_> =
             self.destinations.iter().map(|(sink, peer)| (sink, peer.counts().stored)).collect();
-        format!("of {} events {stored:?} are stored; the queue holds {counts:?}", self.ledger.issued())
+        format!("of {} events {stored:?} are stored; the queues hold {counts:?}", self.ledger.issued())
     }
 
     fn judge(&self, waves: Vec<Duration>, recovered_after: Duration) -> Played {
-        let messages = self.aws.queue(QUEUE).messages();
+        let of = |queue| self.aws.queue(queue).messages();
+        let (messages, handoffs) = (of(QUEUE), of(HANDOFF_QUEUE));
         let mut evidence = QueueEvidence::default();
-        evidence.note_messages(&messages).unwrap();
-        let counts = self.aws.queue(QUEUE).counts();
-        evidence.messages_left = (counts.visible + counts.in_flight + counts.delayed) as u64;
+        evidence.note_messages(messages.iter().chain(&handoffs)).unwrap();
+        evidence.messages_left = self.messages_left();
         let rules = Sink::ALL.map(|sink| match sink {
             Sink::Elasticsearch => SinkRule::with_unique_ids(sink.name()),
             _ => SinkRule::new(sink.name()),
         });
-        let mut requests = BTreeMap::new();
-        for request in self.aws.object_requests() {
-            *requests.entry(request.operation).or_default() += 1;
-        }
-        requests.insert("ReceiveMessage".to_owned(), self.receives.load(Ordering::Relaxed));
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (sink, peer) in &self.destinations {
             requests.insert(sink.name().to_owned(), peer.counts().requests);
         }
@@ -331,6 +336,7 @@ impl Scene {
             recovered_after,
             memory: (self.memory_max.load(Ordering::Relaxed), budget),
             held_max: held_max(&messages),
+            handoffs: handoffs.len(),
             requests,
             struck: self.struck.load(Ordering::Relaxed),
             report: judge(&self.ledger, &rules, &evidence),
@@ -390,8 +396,8 @@ impl HttpConnector for Direct {
 impl Scene {
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let request = sdk_request(request).await?;
-        let is_receive = request.header("x-amz-target") == Some("AmazonSQS.ReceiveMessage");
-        self.receives.fetch_add(u64::from(is_receive), Ordering::Relaxed);
+        let operation = request.header("x-amz-target").unwrap_or("GetObject").replace("AmazonSQS.", "");
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
         self.look();
         tokio::time::sleep(AWS_TIME).await;
         let response = self.aws.handler().handle(request).await;
