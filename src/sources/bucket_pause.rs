@@ -104,8 +104,9 @@ impl BucketPauses {
             let gate = gates.get(&(source.to_owned(), rule.name.clone()));
             gate.is_some_and(|gate| gate.paused_for().is_some())
         };
-        // A name with `*` is none of a bucket's: there may always be another one.
-        !buckets.iter().all(is_paused) || waiting(&gates, source) < room(leases_max)
+        // A name with `*` is none of a bucket's: there may always be another one. The other half of the room is for what
+        // has been asked for already.
+        !buckets.iter().all(is_paused) || waiting(&gates, source) < room(leases_max).div_ceil(2)
     }
 
     /// The buckets of a source that are paused.

@@ -264,6 +264,7 @@ async fn files_of_a_folder_are_shipped_once_through_any_number_of_reloads() {
     };
     let mut events: usize = (0..40).map(&mut put).sum();
     let mut agent = bench.run_text(&config("0"));
+    agent.told("started", 1).await;
     for reload in 1..=4 {
         rewrite(&bench, &config(&reload.to_string()));
         agent.hang_up();

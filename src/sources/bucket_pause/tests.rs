@@ -196,10 +196,12 @@ async fn what_finds_no_room_to_wait_stays_away_for_as_long_as_the_pause_has_last
     bed.store.shut.store(true, Ordering::Relaxed);
     let away = |content: &Content| bed.pauses.turns_away("s", 20, content);
     let wanted = |rules: &[&Bucket]| bed.pauses.want_messages("s", 20, rules);
-    let _readers: Vec<_> = (0..9).map(|number| bed.read(&number.to_string())).collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(away(&naming(&["b"])), None, "there is room for ten");
+    let _four: Vec<_> = (0..4).map(|number| bed.read(&number.to_string())).collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(wanted(&[&rule("b")]));
+    let _five: Vec<_> = (4..9).map(|number| bed.read(&number.to_string())).collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(away(&naming(&["b"])), None, "there is room for ten");
     let _tenth = bed.read("9");
     let _eleventh = bed.read("10");
     tokio::time::sleep(Duration::from_secs(1)).await;
