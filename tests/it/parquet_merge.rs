@@ -8,7 +8,6 @@ use serde_json::Value;
 use testkit::aws::{AwsFault, BucketOptions, FaultRule, QueueBehaviour};
 use testkit::generate::Generator;
 
-use crate::agent::Agent;
 use crate::bench::{BUCKET, Bench, Setup};
 use crate::config::{Config, Sink};
 use crate::parquet::{LAKE, LEASE, NAME, RETRY, assert_each_once, in_bucket, in_folder, run, said};
@@ -89,14 +88,14 @@ async fn killed_between_claims_lists_and_objects_every_event_stands_once() {
 async fn killed_with_a_list_and_no_object_the_next_one_stores_just_that_object() {
     let bench = Bench::start().await;
     bench.aws.create_bucket(LAKE, BucketOptions::default());
-    let config = bucket("2s");
+    let config = bucket("5s");
     let refused = FaultRule::new("PutObject", AwsFault::InternalError).prefix("trail/account=");
     let refused = bench.aws.inject(refused);
     let mut generator = Generator::new(93);
     bench.issue_all(&mut generator, [30; 40]).await;
     let mut agent = bench.run(&config);
     bench.until(&mut agent, "objects are tried", || bench.aws.fired(refused) > 0).await;
-    bench.until(&mut agent, "all is claimed", || below(&bench, "_trailship/members/") >= 40).await;
+    // As many groups as there may be requests at once have come as far as that, and none is half claimed any more.
     tokio::time::sleep(Duration::from_secs(3)).await;
     agent.kill();
     bench.ledger.crash();
