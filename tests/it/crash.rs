@@ -16,7 +16,7 @@ use crate::bench::{Bench, QUEUE, Setup};
 use crate::config::{Config, Sink};
 
 /// Log files that arrive before each kill.
-const FILES: u64 = 25;
+const FILES: u64 = 30;
 const BATCH: &str = "batch = { max_age = \"100ms\", max_events = 200 }";
 
 /// How often an agent is killed, unless the variable says otherwise.
@@ -80,11 +80,7 @@ impl Toll {
             assert!(!others, "nothing but kills and the queue may repeat anything: {report}");
         }
         assert!(crashes > 0, "killed under load, they were to repeat something: {report}");
-        assert!(
-            self.under_load * 10 >= kills * 9,
-            "{} of {kills} kills met an agent at work",
-            self.under_load
-        );
+        assert!(self.under_load * 2 >= kills, "{} of {kills} kills met an agent at work", self.under_load);
     }
 }
 
@@ -126,7 +122,9 @@ async fn killed_at_random_under_load_two_agents_on_one_queue_lose_nothing_and_re
         let victim = random.below(2);
         // Less than there is to deliver: no kill comes when all is done.
         let wanted = stored() + random.below(issued) as u64;
-        bench.until(&mut seats[victim].agent, "some more events are stored", || stored() >= wanted).await;
+        let log = seats[victim].agent.log();
+        let is_due = || stored() >= wanted && !log.coded("started").is_empty();
+        bench.until(&mut seats[victim].agent, "it runs and some more events are stored", is_due).await;
         tokio::time::sleep(Duration::from_millis(random.below(60) as u64)).await;
         seats[victim].agent.kill();
         bench.ledger.crash();

@@ -56,11 +56,13 @@ impl Killed {
         arm(&bench, Box::new(agent.killer()));
         let ended = tokio::time::timeout(Duration::from_secs(60), agent.ended()).await;
         assert!(!ended.expect("it was to be killed").success());
-        Self::after(bench, config, text)
+        Self::after(bench, config, text).await
     }
 
-    fn after(bench: Bench, config: Config, text: String) -> Self {
+    async fn after(bench: Bench, config: Config, text: String) -> Self {
         bench.ledger.crash();
+        // Until the stand-in has noticed that nobody waits for messages any more.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let queue = bench.aws.queue(QUEUE).counts();
         Self { bench, config, text, queue }
     }
@@ -121,7 +123,7 @@ async fn killed_in_the_middle_of_a_download_it_reads_the_log_file_again_from_its
     bench.until(&mut agent, "a part of it is delivered", some).await;
     agent.kill();
     bench.aws.heal(slow);
-    let killed = Killed::after(bench, config, text);
+    let killed = Killed::after(bench, config, text).await;
     let part = killed.stored(Sink::SplunkHec);
     assert!(part < events as u64, "it was to be killed before the end");
     killed.bench.advance(LEASE);
@@ -275,5 +277,5 @@ async fn told_to_stop_twice_it_ends_at_once_and_loses_nothing() {
     assert_eq!(agent.stop().await.code(), Some(1));
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
     bench.splunk_hec.set_mode(Failure::None);
-    Killed::after(bench, config, text).finish().await;
+    Killed::after(bench, config, text).await.finish().await;
 }

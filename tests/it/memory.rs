@@ -15,7 +15,7 @@ const PEAK_KIB_MAX: u64 = 96 << 10;
 /// What the log file inflates to, unless the variable says otherwise.
 fn inflated_mib() -> u64 {
     let given = std::env::var("TRAILSHIP_TEST_HUGE_MIB").ok();
-    given.map_or(192, |text| text.parse().expect("TRAILSHIP_TEST_HUGE_MIB is a number"))
+    given.map_or(128, |text| text.parse().expect("TRAILSHIP_TEST_HUGE_MIB is a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -119,6 +119,7 @@ async fn a_sink_whose_name_leads_nowhere_holds_up_nobody_and_gets_everything_at_
     // No name ends in `.invalid`: https://www.rfc-editor.org/rfc/rfc6761#section-6.4
     let table = format!("type = \"http\"\nurl = \"{}/\"\n{PATIENCE}", http.url);
     let config = Config::of(&[Sink::Loggly, Sink::File]).other("http", &table);
+    let config = config.agent("shutdown_grace = \"4s\"");
     let text = config.text(&bench);
     let issued = bench.issue_all(&mut Generator::new(65), [20; 30]).await;
     let mut agent = bench.run_text(&text.replace(&http.url, "https://nowhere.invalid"));

@@ -133,7 +133,7 @@ async fn an_indexer_behind_a_proxy_with_a_certificate_of_the_company_s_own_gets_
             "type = \"splunk_hec\"\nendpoints = [\"https://localhost:{port}\"]\ntoken = \"{token}\"\n\
              proxy = \"http://127.0.0.1:{proxy}\"\nretry = {{ initial = \"20ms\", max = \"100ms\" }}\n{tls}"
         );
-        Config::new().other("private", &lines)
+        Config::new().other("private", &lines).agent("shutdown_grace = \"4s\"")
     };
     bench.issue_all(&mut Generator::new(50), [40; 20]).await;
     // Whoever does not know the authority sends nothing.

@@ -106,7 +106,7 @@ async fn a_receiver_that_is_not_required_holds_nobody_up() {
     let syslog = receiver(&mut bench, SyslogOptions::default()).await;
     syslog.set_mode(SyslogMode { turns_away: true, ..SyslogMode::default() });
     let table = format!("type = \"syslog\"\nendpoints = [\"{}\"]\nrequired = false", syslog.url);
-    let with_syslog = Config::of(&[Sink::File]).other("syslog", &table);
+    let with_syslog = Config::of(&[Sink::File]).other("syslog", &table).agent("shutdown_grace = \"4s\"");
     bench.issue_all(&mut Generator::new(84), [50; 10]).await;
     let mut agent = bench.run(&with_syslog);
     bench.until_quiet(&mut agent).await;
