@@ -273,7 +273,14 @@ impl ObjectTask {
             (None, _) if self.is_shut() => self.schedule_probe(),
             (None, _) => {}
         }
-        ended.follow.errands.into_iter().for_each(|errand| self.enqueue(errand));
+        // Before all others: what is claimed for a group is to stand in its object soon.
+        for errand in ended.follow.errands.into_iter().rev() {
+            if self.is_shut() {
+                self.enqueue(errand);
+            } else {
+                self.queue.push_front(errand);
+            }
+        }
         let (now, accepts) = (self.now(), !self.finishing && !self.is_shut());
         // What waits for another group has no time to, where the lane ends.
         if let (Some(merger), true) = (&mut self.merger, accepts) {
