@@ -1,10 +1,11 @@
 //! A bucket that refuses us waits, says what is wrong, and holds up no other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::aws::{AwsFault, BucketOptions, FaultRule, Notification, NotifyKind};
 use testkit::generate::Generator;
+use tokio::time::Instant;
 
 use crate::bench::{BUCKET, Bench, DEAD_QUEUE, QUEUE, Setup};
 use crate::config::{Config, Sink};

@@ -1,9 +1,10 @@
 //! SIGTERM: what is under way is finished or handed back, and the next agent goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testkit::destinations::{Failure, Mode};
 use testkit::generate::Generator;
+use tokio::time::Instant;
 
 use crate::bench::{Bench, QUEUE};
 use crate::config::{Config, Sink};
