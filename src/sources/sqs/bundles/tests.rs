@@ -15,7 +15,7 @@ fn handoff(number: u64) -> Handoff {
         version_id: None,
         etag: Some("e".to_owned()),
         sink: "sink".to_owned(),
-        ranges: vec![number..number + 2],
+        ranges: vec![number..number + 1, number + 5..number + 6],
         attempts: 0,
         first_seen: Timestamp::from_millis(1_700_000_000_000),
     }
