@@ -84,8 +84,12 @@ durable = true
 """
         return lane.Agent(self.binary, folder, config, port)
 
-    def ship(self, name: str, queue: str, out: Path, table: str = TABLE) -> None:
-        """Announces everything, and lets an agent of its own do what there is to do."""
+    def ship(self, name: str, out: Path, table: str = TABLE) -> None:
+        """Announces everything on a new queue, and lets an agent of its own do what there is to do.
+
+        moto may hand a message to a long poll whose agent is gone, so no queue serves two agents.
+        """
+        queue = self.aws.sqs.create_queue(QueueName=name)["QueueUrl"]
         self.announce(queue)
         with lane.running(self.agent(name, queue, out, table)) as agent:
             lane.wait_until("an empty queue", 60, lambda: self.is_empty(queue))
@@ -98,8 +102,8 @@ durable = true
 
 def another_agent_sends_nothing_again(bench: Bench) -> None:
     """The first agent's deliveries are known to the second."""
-    queue, out = bench.aws.sqs.create_queue(QueueName="two")["QueueUrl"], bench.folder / "two" / "out"
-    bench.ship("two-1", queue, out)
+    out = bench.folder / "two" / "out"
+    bench.ship("two-1", out)
     items = bench.items()
     names = sorted(f"s3://{BUCKET}/{file.key()}" for file in bench.files)
     if sorted(item["id"]["S"] for item in items) != names:
@@ -107,30 +111,30 @@ def another_agent_sends_nothing_again(bench: Bench) -> None:
     left = int(items[0]["expires_at"]["N"]) - time.time()
     if not 29 * 86400 < left <= 30 * 86400:
         raise lane.LaneFailed(f"the item expires in {left} s")
-    bench.ship("two-2", queue, out)
+    bench.ship("two-2", out)
     lane.judge(bench.issued, lane.lines_in(out)).check()
 
 
 def another_version_takes_the_place_of_the_first(bench: Bench) -> None:
     """A replaced object is delivered, and its item is replaced by way of a condition that fails first."""
-    queue, out = bench.aws.sqs.create_queue(QueueName="version")["QueueUrl"], bench.folder / "version" / "out"
+    out = bench.folder / "version" / "out"
     before = {item["id"]["S"]: item["version"]["S"] for item in bench.items()}
     for file in bench.files:
         # The same events, stored as other bytes.
         bench.aws.s3.put_object(Bucket=BUCKET, Key=file.key(), Body=b'{"Records":[' + b",".join(file.records) + b"]}")
-    bench.ship("version", queue, out)
+    bench.ship("version", out)
     after = {item["id"]["S"]: item["version"]["S"] for item in bench.items()}
     if len(after) != len(before) or any(after[name] == version for name, version in before.items()):
         raise lane.LaneFailed(f"not every item was replaced: {before} {after}")
-    bench.ship("version-again", queue, out)
+    bench.ship("version-again", out)
     lane.judge(bench.issued, lane.lines_in(out)).check()
 
 
 def a_table_with_another_key_is_a_warning_and_no_loss(bench: Bench) -> None:
     """What DynamoDB refuses is delivered all the same."""
     bench.make_table("wrong", key="name")
-    queue, out = bench.aws.sqs.create_queue(QueueName="wrong")["QueueUrl"], bench.folder / "wrong" / "out"
-    bench.ship("wrong", queue, out, "wrong")
+    out = bench.folder / "wrong" / "out"
+    bench.ship("wrong", out, "wrong")
     lane.judge(bench.issued, lane.lines_in(out)).check()
     if bench.items("wrong"):
         raise lane.LaneFailed("an item was written")
