@@ -60,7 +60,9 @@ fuzz_target!(|input: &[u8]| {
             assert!(!error.problems.is_empty());
             for problem in &error.problems {
                 let has_line = problem.at.as_ref().is_some_and(|at| at.line.is_some());
-                assert!(has_line || !problem.key.is_empty(), "{problem}");
+                // Of a document that is nested too deep the parser names no place.
+                let is_too_deep = problem.message.contains("recursion limit");
+                assert!(has_line || !problem.key.is_empty() || is_too_deep, "{problem}");
                 assert!(!problem.message.is_empty(), "{problem}");
             }
             error.to_string()

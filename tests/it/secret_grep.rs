@@ -139,6 +139,7 @@ impl World {
     }
 
     /// The document with the sinks at these addresses and AWS at that one, with every kind of secret in it.
+    #[allow(clippy::too_many_lines, reason = "it is one document")]
     fn text(&self, agent: &str, aws: &str, at: &BTreeMap<&'static str, String>) -> String {
         let (queue, password) = (self.bench.aws.queue(QUEUE).url(), password("logstash-http"));
         let queue = queue.replace(&self.bench.aws.url(), aws);

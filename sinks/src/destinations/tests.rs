@@ -136,7 +136,9 @@ fn echoes(text: &str) -> Vec<String> {
 fn no_answer_that_repeats_the_request_gives_a_secret_away() {
     let event = [Sample::new("{}").event()];
     let attempt = Attempt::default();
-    let hidden = |shown: &str| !shown.contains("hunter2") && !shown.contains("aHVudGVyMi1zZWNyZX");
+    // In base64 too, wherever it begins in what was encoded.
+    let forms = ["hunter2", "aHVudGVyMi1zZWNyZX", "h1bnRlcjItc2VjcmV0", "odW50ZXIyLXNlY3JldA"];
+    let hidden = |shown: &str| !forms.iter().any(|form| shown.contains(form));
     for &type_name in TYPES {
         let built = built(type_name, &common());
         let Some(sink) = built.http_sink() else { continue };
