@@ -180,7 +180,7 @@ async fn whatever_is_wrong_with_the_table_every_event_is_delivered() {
     let bench = Bench::start().await;
     let config = Config::of(&PLAIN);
     let mut generator = Generator::new(106);
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let faults = [
         AwsFault::Throttle,
         AwsFault::Forbidden,
