@@ -793,6 +793,18 @@ async fn a_safe_shape_that_is_refused_for_everything_is_the_set_up_s_fault() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lane_that_probes_open_and_that_takes_nothing_is_asked_ever_less_often() {
+    let sink = Scripted::new(|ids, _| Judgement::all(ids.len(), &Verdict::Reshape(reason())));
+    let bench = Bench::start(sink, config());
+    bench.offer(1);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let sends = bench.sink.sends.lock().unwrap().len();
+    // Each time it opens it costs three requests, and there are 5 to 10 s in between.
+    assert!((60..400).contains(&sends), "{sends}");
+    assert!(bench.dead().is_empty(), "nobody has borne witness");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_needs_the_safe_shape_opens_the_lane() {
     let bench = Bench::start(
         Scripted::new(|_, _| Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"))),

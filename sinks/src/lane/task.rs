@@ -37,6 +37,8 @@ pub(super) struct LaneTask {
     confirming_bytes: HashMap<Id, u64>,
     probes: VecDeque<Item>,
     probe_delays: Delays,
+    /// What had been accepted when the lane last shut.
+    accepted_before: u64,
     probe_at: Option<Duration>,
     probe_number: u32,
     apart: Apart,
@@ -61,6 +63,7 @@ impl LaneTask {
             confirming_bytes: HashMap::new(),
             probes: VecDeque::new(),
             probe_delays,
+            accepted_before: 0,
             probe_at: None,
             probe_number: 0,
             apart,
@@ -237,7 +240,11 @@ impl LaneTask {
         let held: Vec<Item> = probes.into_iter().chain(self.apart.take_all()).chain(queued).collect();
         self.keep_probes(held);
         if !was_shut {
-            self.probe_delays = probe_delays(&self.config.retry);
+            // A lane that a probe opened and that took nothing since is as shut as it was.
+            let accepted = self.courier.health.accepted();
+            if accepted != std::mem::replace(&mut self.accepted_before, accepted) {
+                self.probe_delays = probe_delays(&self.config.retry);
+            }
         }
         self.schedule_probe(retry_after);
     }
