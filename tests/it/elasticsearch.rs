@@ -64,7 +64,7 @@ async fn check_denied(failure: Failure, everywhere: bool) {
     assert_eq!(denials(), 1, "one line, however often it is probed");
     assert_eq!(bench.letters(), Vec::<Value>::new());
     assert_eq!(bench.elasticsearch.counts().stored, 0);
-    assert_eq!(bench.messages(), 20);
+    assert!(bench.messages() > 0, "what is owed stands on the queue, handed off or not");
     assert_eq!(agent.page("/livez").await.0, 200, "nobody should restart it for this");
 
     bench.elasticsearch.set_mode(Mode::default());

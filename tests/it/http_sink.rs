@@ -105,7 +105,8 @@ async fn limits_are_learnt_a_bad_event_costs_no_other_and_a_wrong_key_costs_none
     let mut agent = bench.run(&config(&receiver, "/", "headers = { x-api-key = \"wrong\" }"));
     let refused = || receiver.counts().statuses.get(&401).copied().unwrap_or(0);
     bench.until(&mut agent, "the key was refused a few times", || refused() >= 3).await;
-    assert_eq!((receiver.counts().stored, bench.messages(), bench.letters()), (0, 21, Vec::new()));
+    assert!(bench.messages() > 0, "what is owed stands on the queue, handed off or not");
+    assert_eq!((receiver.counts().stored, bench.letters()), (0, Vec::new()));
     assert!(agent.stop().await.success());
 
     let config = config(&receiver, "/", "headers = { x-api-key = \"right\" }");

@@ -13,9 +13,14 @@ use crate::config::{Config, Sink};
 use crate::parquet::{LAKE, LEASE, NAME, RETRY, assert_each_once, in_bucket, in_folder, run, said};
 
 fn bucket(max_age: &str) -> Config {
-    let table = format!(
-        "type = \"parquet\"\nbucket = \"{LAKE}\"\nprefix = \"trail/\"\nmerge = {{ max_age = \"{max_age}\" }}\n{RETRY}"
-    );
+    bucket_and(max_age, "")
+}
+
+/// The same with further tables.
+fn bucket_and(max_age: &str, more: &str) -> Config {
+    let merge = format!("merge = {{ max_age = \"{max_age}\" }}");
+    let table =
+        format!("type = \"parquet\"\nbucket = \"{LAKE}\"\nprefix = \"trail/\"\n{merge}\n{RETRY}\n{more}");
     Config::new().other(NAME, &table).source("visibility_timeout = \"30s\"")
 }
 
@@ -39,7 +44,8 @@ fn voids(objects: &BTreeMap<String, Bytes>) -> usize {
 async fn many_log_files_become_few_objects_and_a_replay_adds_none() {
     let bench = Bench::start().await;
     bench.aws.create_bucket(LAKE, BucketOptions::default());
-    let config = bucket("2s");
+    // What is announced again is not remembered, and comes to the sink once more.
+    let config = bucket_and("2s", "[ledger]\nmax_log_files = 0");
     let mut generator = Generator::new(91);
     let samples: Vec<_> = (0..100).map(|_| generator.log_file(50)).collect();
     samples.iter().for_each(|sample| bench.issue(sample));
