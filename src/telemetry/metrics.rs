@@ -162,6 +162,11 @@ impl Metrics {
             }
             drop(self.sink(sink));
         }
+        self.bear_own();
+    }
+
+    /// Makes the series of the process itself.
+    fn bear_own(&self) {
         for kind in ActorKind::ALL {
             self.counter("events_by_actor_total", &[kind.class().as_str(), kind.as_str()]);
         }

@@ -126,8 +126,9 @@ async fn forged_notifications_lead_to_no_other_bucket_owner_or_host() {
     let log = agent.log();
     let ended = || {
         let counts = bench.aws.queue(QUEUE).counts();
-        // What is refused or kept stays in flight until its time is over; the rest is deleted.
-        counts.visible == 0 && events_in_file(&bench).len() >= 100 && log.coded("log_file_kept").len() == 1
+        // What is refused stays in flight until its time is over, and what waits for its bucket is held; the rest is
+        // deleted.
+        counts.visible == 0 && events_in_file(&bench).len() >= 100 && log.coded("bucket_denied").len() == 1
     };
     bench.until(&mut agent, "all messages have had their turn", ended).await;
     let refused = agent.coded("bucket_not_allowed");

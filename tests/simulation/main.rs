@@ -55,7 +55,7 @@ fn run_all(seeds: std::ops::Range<u64>, shown: bool) -> Runs {
         for _ in 0..threads {
             scope.spawn(|| {
                 // Where one failure is enough, no seed is begun after it.
-                while !(fails_fast && !runs.lock().unwrap().bad.is_empty()) {
+                while !fails_fast || runs.lock().unwrap().bad.is_empty() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
