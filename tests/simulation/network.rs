@@ -338,7 +338,7 @@ pub(crate) async fn sdk_request(request: HttpRequest) -> Result<Request, Connect
     let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
     let (head, body) = request.into_parts();
     // Read to its end: the SDK takes a body that nobody reads for one that does not get through.
-    let body = body.collect().await.map_err(|error| ConnectorError::user(error))?;
+    let body = body.collect().await.map_err(ConnectorError::user)?;
     Ok(Request {
         method: head.method,
         path: head.uri.path().to_owned(),
