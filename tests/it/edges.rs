@@ -193,6 +193,30 @@ async fn killed_after_a_delete_that_it_knows_of_it_goes_on_with_the_rest() {
     killed.finish().await;
 }
 
+/// Kills it around the sending of the first hand-offs, with one sink that accepts nothing.
+async fn around_a_handoff(moment: Moment) -> usize {
+    let arm = move |bench: &Bench, kill| {
+        bench.elasticsearch.set_mode(Failure::Status(401));
+        bench.aws.act_at("SendMessage", moment, 0, kill);
+    };
+    let killed = Killed::at(arm).await;
+    let handed_off = killed.bench.handoffs_on(QUEUE).len();
+    assert_eq!(killed.stored(Sink::Elasticsearch), 0);
+    killed.bench.elasticsearch.set_mode(Failure::None);
+    killed.finish().await;
+    handed_off
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_before_a_hand_off_is_sent_it_still_has_the_message() {
+    assert_eq!(around_a_handoff(Moment::Arrived).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_between_a_hand_off_and_the_delete_both_are_delivered_and_the_sink_shows_it_once() {
+    assert!(around_a_handoff(Moment::Done).await > 0);
+}
+
 /// Kills it around the writing of a dead letter to a bucket.
 async fn around_a_dead_letter(moment: Moment) -> (u64, Report) {
     let (bench, config) = (Bench::start().await, config());

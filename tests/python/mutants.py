@@ -33,8 +33,8 @@ MUTANTS = [
     Mutant(
         "delete before delivery",
         "src/worker/job.rs",
-        "if let Some(why) = join_all(closing).await.into_iter().find_map(Result::err) {",
-        "drop(join_all(closing));\n        if let Some(why) = None::<String> {",
+        "if let Some(why) = self.close_all(&required).await.into_iter().find_map(Result::err) {",
+        "drop(self.close_all(&required));\n        if let Some(why) = None::<String> {",
         "lost",
     ),
     Mutant(
@@ -87,8 +87,15 @@ MUTANTS = [
     Mutant(
         "a hand-off that settles what it does not name",
         "src/worker/job/parting.rs",
-        "let list = owed.iter().flat_map(write).collect();",
-        "let list = owed.iter().flat_map(write).skip(1).collect();",
+        "let list: Vec<_> = owed.iter().flat_map(write).collect();",
+        "let list: Vec<_> = owed.iter().flat_map(write).skip(1).collect();",
+        "lost",
+    ),
+    Mutant(
+        "what was handed off noted as delivered",
+        "src/worker/job/delivered.rs",
+        "account.is_closed() && account.outcomes == *total",
+        "account.is_closed() && *total > 0",
         "lost",
     ),
     Mutant(
