@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
-use testkit::destinations::{Failure, Mode};
+use testkit::Moment;
 use testkit::generate::Generator;
 use testkit::http::{Request, Response, Server};
 
@@ -91,11 +91,10 @@ async fn an_empty_queue_is_asked_once_in_twenty_seconds() {
 async fn a_notification_that_comes_back_from_the_dead_letter_queue_after_a_week_is_shipped() {
     let bench = Bench::start_with(Setup { receives_max: 1, ..Setup::default() }).await;
     let config = Config::of(&[Sink::Elasticsearch, Sink::File]);
-    bench.elasticsearch.set_mode(Failure::NeverAnswer);
     bench.issue_all(&mut Generator::new(54), [20]).await;
     let mut agent = bench.run(&config);
-    bench.until(&mut agent, "it is being delivered", || bench.elasticsearch.counts().requests > 0).await;
-    agent.kill();
+    bench.aws.act_at("GetObject", Moment::Arrived, 0, agent.killer());
+    assert!(!agent.ended().await.success(), "it was to be killed");
     bench.ledger.crash();
     bench.advance(Duration::from_secs(301));
     let mut agent = bench.run(&config);
@@ -104,7 +103,6 @@ async fn a_notification_that_comes_back_from_the_dead_letter_queue_after_a_week_
 
     // A week later somebody moves the message back.
     bench.advance(Duration::from_secs(7 * 24 * 3600));
-    bench.elasticsearch.set_mode(Mode::default());
     bodies.iter().for_each(|body| drop(bench.aws.queue(QUEUE).send(body).unwrap()));
     bench.until_quiet(&mut agent).await;
     assert!(agent.stop().await.success());
