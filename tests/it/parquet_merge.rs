@@ -45,7 +45,7 @@ async fn many_log_files_become_few_objects_and_a_replay_adds_none() {
     let bench = Bench::start().await;
     bench.aws.create_bucket(LAKE, BucketOptions::default());
     // What is announced again is not remembered, and comes to the sink once more.
-    let config = bucket_and("2s", "[ledger]\ntype = \"memory\"\nmax_log_files = 0");
+    let config = bucket_and("2s", "[ledger]\ntype = \"none\"");
     let mut generator = Generator::new(91);
     let samples: Vec<_> = (0..100).map(|_| generator.log_file(50)).collect();
     samples.iter().for_each(|sample| bench.issue(sample));
