@@ -80,6 +80,9 @@ impl Run {
             .min_message_latency(Duration::from_millis(5))
             .max_message_latency(Duration::from_millis(60))
             .tcp_capacity(4096)
+            // Every request has a connection of its own; a number that comes again may be that of one which a crash left
+            // half open.
+            .ephemeral_ports(1024..=u16::MAX)
             .build();
         for (host, _) in PORTS {
             let (handler, trace, time) =
