@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sinks::ports::Clock;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Before the first probe; each failure doubles it.
 const PROBE_MIN: Duration = Duration::from_secs(1);
@@ -43,8 +43,8 @@ pub(super) struct Gate {
     bucket: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Changes with everything that those who wait should know.
-    changes: watch::Sender<u64>,
+    /// Wakes those who wait, in the order in which they came, for everything that they should know.
+    changes: Notify,
 }
 
 #[derive(Default)]
@@ -128,9 +128,8 @@ impl Kind {
 
 impl Gate {
     pub(super) fn new(source: &str, bucket: &str, clock: Arc<dyn Clock>) -> Self {
-        let (changes, _) = watch::channel(0);
         let (source, bucket) = (source.to_owned(), bucket.to_owned());
-        Self { source, bucket, clock, state: Mutex::default(), changes }
+        Self { source, bucket, clock, state: Mutex::default(), changes: Notify::new() }
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -257,9 +256,11 @@ impl Gate {
     /// Waits until the gate is open, or until it is this object's turn to be the probe; true for the latter.
     pub(super) async fn opened_or_probe(&self, key: &str) -> bool {
         let _place = Place::take(self);
-        let mut changes = self.changes.subscribe();
         loop {
-            changes.mark_unchanged();
+            // Registered before the look, so that no change falls between the two.
+            let changed = self.changes.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             let at = match self.turn(key) {
                 Turn::Open => return false,
                 Turn::Probe => return true,
@@ -267,8 +268,7 @@ impl Gate {
             };
             tokio::select! {
                 biased;
-                // The gate cannot go away while it is borrowed.
-                _ = changes.changed() => {}
+                () = changed => {}
                 () = self.clock.sleep(at.saturating_sub(self.now())) => {}
             }
         }
@@ -297,7 +297,7 @@ impl Gate {
     }
 
     fn changed(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
