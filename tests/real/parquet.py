@@ -295,7 +295,7 @@ def packed_by_the_job_every_event_is_there_once(bench: Bench) -> None:
 
 
 def merged_by_the_sink_every_event_is_there_once(bench: Bench) -> None:
-    """One object for both log files of an account and a day, and one without rows; a second shipment adds nothing."""
+    """Fewer objects than log files have parts, and one without rows; a second shipment adds nothing."""
     plain_types, _ = bench.rows("spark")
     for reader in ("merged-pyarrow", "merged-spark"):
         types, rows = bench.rows(reader)
@@ -304,7 +304,11 @@ def merged_by_the_sink_every_event_is_there_once(bench: Bench) -> None:
             same("types", types, plain_types)
     before = sorted(str(path.relative_to(bench.merged)) for path in bench.merged.rglob("*.parquet"))
     dead = [name for name in before if name.endswith("merged-dead.parquet")]
-    same("objects", (len(before), len(dead)), (len(ACCOUNTS) * len(DAYS) + 1 + 1, 1))
+    same("objects without rows", len(dead), 1)
+    # Mostly one for both log files of an account and a day; a group may close before the second has come.
+    least, parts = len(ACCOUNTS) * len(DAYS), 2 * len(ACCOUNTS) * len(DAYS)
+    if not least < len(before) - 1 < parts:
+        raise lane.LaneFailed(f"{len(before) - 1} objects for {parts} parts of log files")
     bench.ship_merged()
     same("objects", sorted(str(path.relative_to(bench.merged)) for path in bench.merged.rglob("*.parquet")), before)
 
