@@ -14,6 +14,9 @@ pub enum HandOffError {
     /// Not before somebody has changed something.
     #[error("sending is not permitted: {0}")]
     NotPermitted(String),
+    /// One of them is not fit to be written, which is a bug; none was sent.
+    #[error("{0}: please report this")]
+    Unwritable(#[from] cloudtrail::HandoffError),
     /// The agent ends.
     #[error("the agent ends")]
     Ended,

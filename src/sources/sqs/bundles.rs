@@ -182,8 +182,8 @@ impl Bundles {
             let file = (handoff.sink.clone(), handoff.bucket.clone(), handoff.key.clone());
             let counts = before.as_ref() != Some(&file);
             before = Some(file);
-            // Ranges of a set are always fit to be written.
-            let Ok(text) = handoff.write() else { continue };
+            // Left out, its events would count as handed off and stand nowhere.
+            let text = handoff.write()?;
             let Handoff { sink, attempts, first_seen, .. } = handoff;
             rest.entry(sink).or_default().push(Item { text, attempts, first_seen, counts });
         }

@@ -59,6 +59,15 @@ async fn it_returns_only_once_the_queue_has_them_whatever_fails() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_written_is_not_handed_off_nor_is_anything_with_it() {
+    let bed = Bed::new().await;
+    let unfit = Handoff { ranges: Vec::new(), ..handoff(2) };
+    let sent = bed.bundles().hand_off(vec![handoff(1), unfit]).await;
+    assert!(matches!(sent, Err(HandOffError::Unwritable(_))), "{sent:?}");
+    assert!(bed.messages().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_not_permitted_is_not_asked_again_for_a_while() {
     let bed = Bed::new().await;
     let rule = bed.aws.inject(FaultRule::new("SendMessage", AwsFault::Forbidden));
