@@ -15,6 +15,8 @@ CARGO_DENY := $(TOOLS)/bin/cargo-deny
 CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 PROMTOOL := $(TOOLS)/promtool
 
+# Tests at once: most of them wait for something most of the time, so that two cores have work for five.
+TEST_THREADS ?= $(shell n=$$(nproc); echo $$((n > 5 ? n : 5)))
 FUZZ_SECONDS ?= 600
 # Of the simulation: how many seeds, from which on, and whether all that happens is shown (0 or 1).
 SEEDS ?= 1000
@@ -77,7 +79,7 @@ check-prometheus: $(PROMTOOL)
 	else echo "skipped: promtool ($$(cat $(PROMTOOL).reason))"; fi
 
 test: $(VENV)/.ready $(PROMTOOL)
-	cargo test --workspace --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --locked
 	# As the README has it, without the name of a binary: there are two in the workspace.
 	cargo run --locked --quiet -- --version
 	cargo build --locked --bin trailship --bin testkit

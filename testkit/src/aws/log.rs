@@ -48,7 +48,7 @@ pub enum What {
         /// When it becomes visible again now.
         visible_ms: Millis,
     },
-    /// The test ended its lease, as if its time were over.
+    /// Who had it was killed, and its lease ended, as if its time were over.
     Lapsed {
         /// When.
         visible_ms: Millis,
@@ -108,6 +108,8 @@ pub struct Delivery {
     pub extensions: u32,
     /// Whether it was given back (visibility 0).
     pub released: bool,
+    /// Whether the lease was ended because who had it was killed.
+    pub reader_killed: bool,
 }
 
 /// Puts the operations of each message together.
@@ -150,6 +152,7 @@ impl MessageHistory {
                 stale_delete_ms: None,
                 extensions: 0,
                 released: false,
+                reader_killed: false,
             });
             return;
         }
@@ -164,7 +167,10 @@ impl MessageHistory {
                 delivery.visible_ms = visible_ms;
                 delivery.released |= visible_ms <= operation.at_ms;
             }
-            What::Lapsed { visible_ms } => delivery.visible_ms = visible_ms,
+            What::Lapsed { visible_ms } => {
+                delivery.visible_ms = visible_ms;
+                delivery.reader_killed = true;
+            }
             _ => {}
         }
     }

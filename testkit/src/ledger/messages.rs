@@ -36,6 +36,8 @@ struct HandedOut {
     visible_ms: u64,
     #[serde(default)]
     deleted_ms: Option<u64>,
+    #[serde(default)]
+    reader_killed: bool,
 }
 
 /// The key that marks a hand-off of the agent's own.
@@ -102,6 +104,7 @@ impl QueueEvidence {
                     generation: handed_out.generation,
                     at_us: handed_out.at_ms * 1000,
                     lease_ended_us: lease_ended_ms.map(|ms| ms * 1000),
+                    reader_killed: handed_out.reader_killed,
                     deleted_at_us: handed_out.deleted_ms.map(|ms| ms * 1000),
                     handoff: handoff.clone(),
                 };

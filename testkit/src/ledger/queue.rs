@@ -17,6 +17,8 @@ pub struct Delivery {
     pub at_us: u64,
     /// When its lease ended without the message having been deleted: it lapsed, or the agent gave it back.
     pub lease_ended_us: Option<u64>,
+    /// Whether its lease ended because who had it was killed.
+    pub reader_killed: bool,
     /// When it was deleted.
     pub deleted_at_us: Option<u64>,
     /// What it says is owed, where the message is a hand-off of the agent's own.
@@ -119,7 +121,8 @@ fn cause(delivery: &Delivery, before: &[&Delivery], crashes_us: &[u64]) -> Cause
     }
     // What happens to one copy says nothing about another.
     let Some(last) = same.iter().rfind(|d| d.copy == delivery.copy) else { return Cause::SqsDuplicate };
-    if crashes_us.iter().any(|&crash| last.at_us < crash && crash <= delivery.at_us) {
+    // What was on its way to an agent when that was killed is handed out after the crash.
+    if last.reader_killed || crashes_us.iter().any(|&crash| last.at_us < crash && crash <= delivery.at_us) {
         Cause::Crash
     } else if last.lease_ended_us.is_some_and(|end| end <= delivery.at_us) {
         Cause::LeaseLapsed
@@ -164,6 +167,8 @@ mod tests {
         let lapsed = Delivery { lease_ended_us: Some(4), ..delivery("m", 1) };
         assert_eq!(causes(vec![delivery("m", 5), lapsed.clone()], &[]), [Cause::LeaseLapsed]);
         assert_eq!(causes(vec![lapsed.clone(), delivery("m", 3)], &[]), [Cause::SqsDuplicate]);
+        let killed = Delivery { reader_killed: true, ..lapsed.clone() };
+        assert_eq!(causes(vec![killed, delivery("m", 5)], &[0]), [Cause::Crash]);
         let copy = Delivery { copy: 1, ..delivery("m", 5) };
         assert_eq!(causes(vec![lapsed.clone(), copy], &[2]), [Cause::SqsDuplicate]);
         assert_eq!(causes(vec![lapsed, delivery("m", 5)], &[2]), [Cause::Crash]);
