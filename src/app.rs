@@ -130,13 +130,11 @@ impl App {
             lanes.push(Arc::new(made.start(lane_config(sink, part), &compute, lane_ports)));
             endpoints.push(shown);
         }
-        let deliveries = Deliveries {
-            ledger: match choices.ledger {
-                Some(ledger) => ledger,
-                None => open_ledger(&config, &identities, (&clock, &random), &metrics)?,
-            },
-            marks: config.sinks.iter().map(|sink| sink.mark.clone()).collect(),
+        let ledger = match choices.ledger {
+            Some(ledger) => ledger,
+            None => open_ledger(&config, &identities, (&clock, &random), &metrics)?,
         };
+        let deliveries = Deliveries::new(ledger, config.sinks.iter().map(|sink| sink.mark.clone()).collect());
         let plan = Plan {
             settings: read_settings(&config),
             lanes: Arc::new(Lanes::new(lanes, budget, Arc::clone(&clock))),

@@ -5,6 +5,7 @@
 
 mod dynamodb;
 mod memory;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use dynamodb::{DynamoDbLedger, LedgerObserver, PARTITION_KEY, TTL_ATTRIBUTE};
 pub use memory::MemoryLedger;
+pub use turns::{Turn, Turns};
 
 /// What has been delivered of a log file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,11 @@ pub trait DeliveryLedger: Send + Sync {
 
     /// Notes what has been delivered. What cannot be noted is lost, and costs duplicates at most.
     async fn note(&self, log_file: &str, delivered: &Delivered);
+
+    /// Whether it notes anything: only then is it of use to wait until a log file is done.
+    fn remembers(&self) -> bool {
+        true
+    }
 }
 
 /// Knows nothing: whatever is announced again is sent again.
@@ -90,6 +97,10 @@ impl DeliveryLedger for NoLedger {
     }
 
     async fn note(&self, _: &str, _: &Delivered) {}
+
+    fn remembers(&self) -> bool {
+        false
+    }
 }
 
 /// The ledger, and what stands in it for each sink.
@@ -99,14 +110,22 @@ pub struct Deliveries {
     /// By the positions of the lanes: the sink's name and its generation, which changes with the place that its events
     /// go to.
     pub marks: Vec<String>,
+    /// Who delivers which log file now.
+    pub turns: Turns,
 }
 
 impl Deliveries {
+    /// Nothing is under way yet.
+    #[must_use]
+    pub fn new(ledger: Arc<dyn DeliveryLedger>, marks: Vec<String>) -> Self {
+        Self { ledger, marks, turns: Turns::default() }
+    }
+
     /// Nothing is known, and nothing noted.
     #[cfg(test)]
     #[must_use]
     pub fn unknown() -> Self {
-        Self { ledger: Arc::new(NoLedger), marks: Vec::new() }
+        Self::new(Arc::new(NoLedger), Vec::new())
     }
 
     /// The marks of these lanes. A lane without one is left out.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use testkit::aws::{AwsFault, FaultRule, Notification, NotifyKind, QueueBehaviour};
 use testkit::generate::{Generator, LogFileSample};
-use testkit::ledger::Cause;
 
 use crate::agent::Agent;
 use crate::bench::{BUCKET, Bench, QUEUE, Setup};
@@ -78,7 +77,7 @@ async fn a_log_file_that_is_announced_again_once_it_is_done_is_neither_fetched_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn announced_twice_and_repeated_by_the_queue_only_what_was_under_way_twice_arrives_twice() {
+async fn announced_twice_and_repeated_by_the_queue_also_while_it_is_under_way_everything_arrives_once() {
     let queue = QueueBehaviour { shuffle: true, duplicates: 0.2, ..QueueBehaviour::default() };
     let bench = Bench::start_with(Setup { queue, ..Setup::default() }).await;
     bench.aws.notify(BUCKET, Notification::new(QUEUE, NotifyKind::EventBridge)).unwrap();
@@ -89,17 +88,9 @@ async fn announced_twice_and_repeated_by_the_queue_only_what_was_under_way_twice
     let known = already_delivered(&mut agent, Sink::Loggly).await;
     assert!(agent.stop().await.success());
     let report = bench.assert_passes(&config);
-    let issued = samples.len() as u64 * 20;
-    for sink in &report.sinks {
-        let causes: Vec<&Cause> = sink.duplicates.keys().collect();
-        assert!(
-            causes.iter().all(|cause| matches!(cause, Cause::SecondNotification | Cause::SqsDuplicate)),
-            "{report}"
-        );
-        // Without a ledger, every log file would have arrived twice at least.
-        assert!(sink.duplicates_with_cause() < issued / 2, "{report}");
-    }
-    assert!(known > 0, "{report}");
+    // As often as the queue has handed it out in vain: the second announcement alone is once for every event.
+    assert!(known >= samples.len() as u64 * 20, "{known}: {report}");
+    assert!(report.sinks.iter().all(|sink| sink.duplicates_with_cause() == 0), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use sinks::{LogFile, Via};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::SqsSource;
+use crate::ledger::Turn;
 use crate::sources::Stop;
 use crate::sources::admit::{Admission, Admitted, AllowedBucket, admit, is_region};
 use crate::sources::leases::Lease;
@@ -289,7 +290,8 @@ impl SqsSource {
     }
 
     /// Runs one job to its end, unless it cannot begin any more.
-    async fn run_job(&self, message: &Received<'_>, part: &Part, slot: Option<OwnedSemaphorePermit>) {
+    async fn run_job(&self, message: &Received<'_>, part: &Part, mut slot: Option<OwnedSemaphorePermit>) {
+        let Some(turn) = self.take_turn(message, &part.job, &mut slot).await else { return };
         let slot = match slot {
             Some(slot) => Some(slot),
             None => tokio::select! {
@@ -304,6 +306,27 @@ impl SqsSource {
             return;
         }
         let _ = part.end.set(part.job.ship(slot).await);
+        drop(turn);
+    }
+
+    /// Waits while another message delivers the same log file, without a slot; `None` where it cannot begin any more.
+    async fn take_turn(
+        &self,
+        message: &Received<'_>,
+        job: &LogFileJob,
+        slot: &mut Option<OwnedSemaphorePermit>,
+    ) -> Option<Option<Turn>> {
+        let Some(name) = job.turn_name() else { return Some(None) };
+        let turns = &self.plan.deliveries.turns;
+        if let Some(turn) = turns.try_take(&name) {
+            return Some(Some(turn));
+        }
+        drop(slot.take());
+        tokio::select! {
+            biased;
+            () = message.stop.asked() => None,
+            turn = turns.take(&name) => Some(Some(turn)),
+        }
     }
 
     /// Counts how a log file ended, and remembers what is done.

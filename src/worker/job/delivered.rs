@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use sinks::Share;
+use sinks::{Share, Via};
 use tokio::sync::mpsc;
 
 use super::{Claim, LogFileJob};
@@ -65,6 +65,15 @@ impl LogFileJob {
             claim.share.settle_unread(0);
         }
         open
+    }
+
+    /// What it is called among the log files that are under way; `None` where it need not wait for another message to be
+    /// done with it. A hand-off need not: what it names is owed by it alone.
+    #[must_use]
+    pub fn turn_name(&self) -> Option<String> {
+        let waits =
+            self.is_held() && self.file.via != Via::Handoff && self.plan.deliveries.ledger.remembers();
+        if waits { self.names().into_iter().next() } else { None }
     }
 
     /// What the ledger knows of just this version.

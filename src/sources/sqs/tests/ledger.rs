@@ -17,7 +17,7 @@ struct Remembering {
 impl Remembering {
     async fn new() -> Self {
         let ledger = Arc::new(MemoryLedger::new(100));
-        let deliveries = Deliveries { ledger: ledger.clone(), marks: vec![MARK.to_owned()] };
+        let deliveries = Deliveries::new(ledger.clone(), vec![MARK.to_owned()]);
         let bed = Bed::with(deliveries).await;
         let (ask, stop) = Stop::pair();
         let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
@@ -184,4 +184,44 @@ async fn an_event_that_came_in_its_message_is_known_by_its_id_and_its_bytes() {
     on.bed.until("delivered", delivered(2)).await;
     assert_eq!((on.times(), on.already()), ((2, 1, 1), 1));
     on.end().await;
+}
+
+#[tokio::test]
+async fn announced_again_while_it_is_under_way_it_waits_in_no_slot_and_is_not_sent_again() {
+    let on = Remembering::new().await;
+    on.bed.sink.hangs.store(true, Ordering::Relaxed);
+    let (key, other) = (on.bed.put(1), on.bed.put(2));
+    // As many as there are slots, and more.
+    for _ in 0..4 {
+        on.bed.notify(&[("trail", &key), ("trail", &key)]);
+    }
+    on.bed.until("it is under way", |bed| bed.fetches(&key) > 0).await;
+    on.bed.until("all wait", |bed| bed.aws.queue("q").counts().in_flight == 4).await;
+    on.bed.notify(&[("trail", &other)]);
+    on.bed.until("another one is read all the same", |bed| bed.fetches(&other) > 0).await;
+    assert_eq!(on.requests("GetObject"), 2);
+    on.bed.sink.hangs.store(false, Ordering::Relaxed);
+    // What hangs is given up after a second, and sent again.
+    let all_done = |bed: &Bed| {
+        bed.clock.turn(Duration::from_millis(100));
+        bed.ended("s3", "done") == 5 && bed.aws.queue("q").counts().is_empty()
+    };
+    on.bed.until("all are done", all_done).await;
+    assert_eq!((on.requests("GetObject"), on.times(), on.already()), (2, (40, 1, 1), 7 * 20));
+    on.end().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_another_message_at_a_stop_is_given_back_at_once() {
+    let on = Remembering::new().await;
+    on.bed.sink.hangs.store(true, Ordering::Relaxed);
+    let key = on.bed.put(1);
+    on.bed.notify(&[("trail", &key)]);
+    on.bed.until("it is under way", |bed| bed.fetches(&key) > 0).await;
+    on.bed.notify(&[("trail", &key)]);
+    on.bed.until("one waits", |bed| bed.aws.queue("q").counts().in_flight == 2).await;
+    on.ask.send(true).unwrap();
+    on.bed.until("it is given back", |bed| bed.aws.queue("q").counts().visible >= 1).await;
+    assert_eq!(on.requests("GetObject"), 1);
+    on.running.await.unwrap();
 }
