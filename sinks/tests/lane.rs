@@ -182,7 +182,10 @@ impl Bench {
     /// Waits until the lane shuts; how long that took.
     async fn shuts(&self) -> Duration {
         let started = tokio::time::Instant::now();
-        self.lane.health().wait_for(LaneState::is_shut).await;
+        // By the clock that runs ahead when nothing else happens: a lane that does not shut would be waited for for ever.
+        let shut =
+            tokio::time::timeout(Duration::from_secs(3600), self.lane.health().wait_for(LaneState::is_shut));
+        assert!(shut.await.is_ok(), "the lane does not shut");
         started.elapsed()
     }
 
