@@ -35,15 +35,21 @@ impl Bed {
 #[tokio::test]
 async fn ten_log_files_make_one_message_at_once_and_one_alone_waits_a_second() {
     let bed = Bed::new().await;
-    let begin = tokio::time::Instant::now();
-    let sent = join_all((0..10).map(|number| bed.bundles().hand_off(vec![handoff(number)]))).await;
-    assert!(sent.iter().all(Result::is_ok) && begin.elapsed() < FIRST_TIME);
-    assert_eq!(bed.messages(), [(0..10).map(handoff).collect::<Vec<_>>()]);
-    assert_eq!(bed.aws.queue("q").counts().delayed, 1, "it is not seen again at once");
+    let mut fastest = Duration::MAX;
+    // A busy machine may take a second for nothing.
+    for round in 1..=3 {
+        let begin = tokio::time::Instant::now();
+        let sent = join_all((0..10).map(|number| bed.bundles().hand_off(vec![handoff(number)]))).await;
+        assert!(sent.iter().all(Result::is_ok));
+        assert_eq!(bed.messages(), vec![(0..10).map(handoff).collect::<Vec<_>>(); round]);
+        assert_eq!(bed.aws.queue("q").counts().delayed, round, "it is not seen again at once");
+        fastest = fastest.min(begin.elapsed());
+    }
+    assert!(fastest < FIRST_TIME, "{fastest:?}");
     let begin = tokio::time::Instant::now();
     bed.bundles().hand_off(vec![handoff(10)]).await.unwrap();
     assert!(begin.elapsed() >= FIRST_TIME);
-    assert_eq!(bed.messages().len(), 2);
+    assert_eq!(bed.messages().len(), 4);
 }
 
 #[tokio::test]
