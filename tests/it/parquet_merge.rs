@@ -101,8 +101,15 @@ async fn killed_with_a_list_and_no_object_the_next_one_stores_just_that_object()
     bench.issue_all(&mut generator, [30; 40]).await;
     let mut agent = bench.run(&config);
     bench.until(&mut agent, "objects are tried", || bench.aws.fired(refused) > 0).await;
-    // As many groups as there may be requests at once have come as far as that, and none is half claimed any more.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // As many groups as there may be requests at once come as far as that, and none is half claimed any more.
+    let written = || below(&bench, "_trailship/members/") + below(&bench, "_trailship/groups/");
+    let (mut before, mut quiet_s) = (written(), 0);
+    while quiet_s < 4 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = written();
+        quiet_s = if now == before { quiet_s + 1 } else { 0 };
+        before = now;
+    }
     agent.kill();
     bench.ledger.crash();
     bench.advance(LEASE);
