@@ -236,7 +236,7 @@ impl Bed {
 async fn an_empty_queue_is_known_to_answer_within_two_seconds_and_is_waited_for_after_that() {
     let bed = Bed::made(Deliveries::unknown(), true, Duration::from_secs(20)).await;
     let (ask, stop) = Stop::pair();
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
     let answered = "trailship_source_last_receive_timestamp_seconds{source=\"s\"} ";
     let has_answered = |bed: &Bed| !bed.metrics.text().contains(&format!("{answered}0\n"));
