@@ -133,6 +133,9 @@ fn retries() -> RetryConfig {
 }
 
 async fn load_base(identity: &AwsIdentity, credentials: Option<Credentials>) -> SdkConfig {
+    if let Some(proxy) = &identity.proxy {
+        clean::hide_proxy(proxy.expose());
+    }
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client(identity.proxy.as_ref().map(|proxy| proxy.expose())))
         .timeout_config(timeouts())

@@ -13,7 +13,7 @@ mod remote;
 mod settings;
 mod tree;
 mod units;
-mod url;
+pub(crate) mod url;
 
 pub use load::{ConfigSource, Draft, load};
 pub use machine::Machine;

@@ -187,6 +187,8 @@ pub struct CommonSettings {
     pub required: bool,
     /// Different for each agent process; in a simulation from its seed. Tells sessions apart.
     pub instance: u64,
+    /// Secrets of the way to it, such as a proxy's password; the destination adds its own.
+    pub redactor: Redactor,
 }
 
 impl CommonSettings {
@@ -257,7 +259,7 @@ pub struct Built {
     pub signing: Option<Signing>,
     /// The name of the identity in AWS that signs requests, or writes to the bucket.
     pub identity: Option<String>,
-    /// The secrets of its settings, to be taken out of any text about it.
+    /// The secrets of its settings and of the way to it, to be taken out of any text about it.
     pub redactor: Redactor,
 }
 

@@ -172,7 +172,7 @@ impl Sink for HttpDestination {
             head.headers.push(("content-encoding", encoding.to_owned()));
         }
         match self.exchange(head, encoded.bytes.clone()).await {
-            // The sink knows its own secrets; a proxy's password is known here alone.
+            // Whatever a sink passes on of an answer as it stands.
             Ok(answer) => self.redactor.clean_judgement(self.sink.judge(events, attempt, &answer)),
             // There are no credentials to sign with.
             Err(why) if why.code == ReasonCode::Unauthorized => Judgement::Denied(why),

@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
 }
 
 /// Takes known secrets out of texts that a destination or a library wrote.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Redactor(Vec<String>);
 
 impl Redactor {

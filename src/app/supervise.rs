@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use super::App;
 use super::pages::Pages;
 use super::state_lock::StateLock;
+use crate::config::SinkKind;
 use crate::meter::SourceMeter;
 use crate::sources::Stop;
 use crate::telemetry::Metrics;
@@ -90,6 +91,7 @@ async fn live(
     stop: &Stop,
     reloads: &mut Reloads<'_>,
 ) -> anyhow::Result<Option<Arc<App>>> {
+    tell_of_trust(app);
     let (ask, ending) = Stop::pair();
     let running = app.ship(meters, &ending);
     tokio::pin!(running);
@@ -119,6 +121,18 @@ fn take_over(old: &App, new: &App) {
     metrics.bear(&new.config.source_names(), &new.sink_names());
     metrics.configuration(&new.config.sha256);
     new.pauses.tell();
+}
+
+/// Shows which sinks the configuration has trust anybody.
+fn tell_of_trust(app: &App) {
+    for sink in &app.config.sinks {
+        let trusts_anybody = matches!(
+            &sink.kind,
+            SinkKind::Destination(network, _) if network.tls.insecure_skip_verify
+        );
+        let gauge = app.metrics.gauge("sink_insecure_skip_verify", &[&sink.name]);
+        gauge.set(i64::from(trusts_anybody));
+    }
 }
 
 fn reloads_well(metrics: &Metrics, pages: Option<&Pages>) {

@@ -1,17 +1,26 @@
 //! Takes credentials out of what AWS, or somebody in its place, says of a request.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use sinks::Redactor;
 
-/// Credentials that the environment holds. Of those of roles and machines only the SDK knows.
-static KNOWN: LazyLock<Redactor> = LazyLock::new(|| {
+use crate::config::url;
+
+/// Credentials that the environment holds, and passwords of proxies. Of those of roles and machines only the SDK knows.
+static KNOWN: LazyLock<RwLock<Redactor>> = LazyLock::new(|| {
     let mut redactor = Redactor::new();
     for name in ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"] {
         redactor.add(&std::env::var(name).unwrap_or_default());
     }
-    redactor
+    url::passwords_of_environment().iter().for_each(|secret| redactor.add(secret));
+    RwLock::new(redactor)
 });
+
+/// Has the password of a proxy taken out as well, from now on.
+pub(super) fn hide_proxy(proxy: &str) {
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    url::passwords(proxy).iter().for_each(|secret| known.add(secret));
+}
 
 /// Tokens of sessions are longer than this, and no other word is that AWS says to people.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_Credentials.html>
@@ -19,7 +28,7 @@ const WORD_MAX: usize = 200;
 
 /// A text without credentials.
 pub(super) fn clean(text: &str) -> String {
-    let known = KNOWN.clean(text);
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).clean(text);
     let is_of_token = |c: char| c.is_ascii_alphanumeric() || "+/=_%-".contains(c);
     let mut clean = String::with_capacity(known.len());
     let mut rest = known.as_str();
@@ -45,5 +54,11 @@ mod tests {
         let said = format!("AccessDenied: x-amz-security-token: {token}, on s3://trail/a/b.json.gz");
         assert_eq!(clean(&said), "AccessDenied: x-amz-security-token: ***, on s3://trail/a/b.json.gz");
         assert_eq!(clean("é: nothing of that kind"), "é: nothing of that kind");
+    }
+
+    #[test]
+    fn a_proxy_s_password_is_taken_out_once_the_proxy_is_known() {
+        hide_proxy("http://me:pr%2Fxy-w0rd@proxy.example:3128");
+        assert_eq!(clean("407: bWU6cHIveHktdzByZA== pr%2Fxy-w0rd pr/xy-w0rd"), "407: *** *** ***");
     }
 }

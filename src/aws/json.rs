@@ -151,7 +151,7 @@ impl JsonClient {
             url: self.url.clone(),
             headers: vec![("content-type", self.service.content_type().to_owned()), ("x-amz-target", target)],
         };
-        let failed = |why: sinks::Reason| no_answer(why.text);
+        let failed = |why: sinks::Reason| no_answer(super::clean::clean(&why.text));
         self.signer.authorize(&mut head, &body).await.map_err(failed)?;
         self.transport.exchange(head, body).await.map_err(failed)
     }

@@ -1,5 +1,6 @@
 //! A destination's own settings: what is left of a sink's table once the common keys are taken out.
 
+use sinks::Redactor;
 use sinks::destinations::{self, BuildError, Built, CommonSettings};
 
 use super::de::Reader;
@@ -86,16 +87,13 @@ impl SinkConfig {
     /// # Errors
     /// As [`build`](Self::build); and if what AWS keeps by now cannot be used.
     pub fn build_with(&self, instance: u64, texts: SecretTexts) -> Result<Option<Built>, ConfigError> {
-        let SinkKind::Destination(network, settings) = &self.kind else { return Ok(None) };
+        let SinkKind::Destination(_, settings) = &self.kind else { return Ok(None) };
         let reader = Reader::with_texts(texts);
-        let mut built = settings.build(&reader, &self.type_name, &self.common(instance));
+        let built = settings.build(&reader, &self.type_name, &self.common(instance));
         if let Some(secret) = reader.found().into_iter().find(|secret| !secret.is_read) {
             let SecretSource::Remote(remote) = &secret.source else { return Ok(None) };
             let message = format!("{remote} was not read");
             return Err(ConfigError { problems: vec![Problem { at: None, key: secret.path, message }] });
-        }
-        if let (Some(built), Some(proxy)) = (&mut built, &network.proxy) {
-            url::passwords(proxy.expose()).iter().for_each(|secret| built.redactor.add(secret));
         }
         let problems = reader.into_problems();
         if problems.is_empty() { Ok(built) } else { Err(ConfigError { problems }) }
@@ -109,6 +107,18 @@ impl SinkConfig {
             labels: self.labels.clone(),
             required: self.required,
             instance,
+            redactor: self.proxy_passwords(),
         }
+    }
+
+    /// What must not be shown of the proxies that it may be reached through.
+    fn proxy_passwords(&self) -> Redactor {
+        let mut redactor = Redactor::new();
+        url::passwords_of_environment().iter().for_each(|secret| redactor.add(secret));
+        if let SinkKind::Destination(network, _) = &self.kind {
+            let own = network.proxy.iter().flat_map(|proxy| url::passwords(proxy.expose()));
+            own.for_each(|secret| redactor.add(&secret));
+        }
+        redactor
     }
 }

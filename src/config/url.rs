@@ -76,10 +76,22 @@ pub(super) fn without_userinfo(url: &str) -> String {
     }
 }
 
+/// Where clients find a proxy that no configuration names. A scheme need not stand there.
+/// <https://docs.rs/hyper-util/latest/hyper_util/client/proxy/matcher/struct.Matcher.html#method.from_env>
+const PROXY_VARIABLES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// What must not be shown of the proxies that the environment names.
+pub(crate) fn passwords_of_environment() -> Vec<String> {
+    let proxies = PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
+    proxies.flat_map(|proxy| passwords(&proxy)).collect()
+}
+
 /// What must not be shown of a URL with a password: user and password together, and the password, as it stands there
 /// and as it is meant.
-pub(super) fn passwords(url: &str) -> Vec<String> {
-    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+pub(crate) fn passwords(url: &str) -> Vec<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next();
     let userinfo = authority.and_then(|authority| authority.rsplit_once('@')).map(|(userinfo, _)| userinfo);
     let Some((user, password)) = userinfo.and_then(|userinfo| userinfo.split_once(':')) else {
         return Vec::new();
@@ -170,9 +182,12 @@ mod tests {
 
     #[test]
     fn every_form_of_a_proxy_s_password_is_a_secret() {
-        let found = passwords("http://me:a%40b@proxy:3128/x");
-        assert_eq!(found, ["me:a%40b", "me:a@b", "a%40b", "a@b"]);
-        for without in ["http://proxy:3128", "http://me@proxy/x:y@z", "proxy", "http://proxy/a:b@c"] {
+        for url in ["http://me:a%40b@proxy:3128/x", "socks5://me:a%40b@proxy", "me:a%40b@proxy:3128"] {
+            assert_eq!(passwords(url), ["me:a%40b", "me:a@b", "a%40b", "a@b"], "{url}");
+        }
+        for without in
+            ["http://proxy:3128", "http://me@proxy/x:y@z", "proxy", "proxy:3128", "http://proxy/a:b@c"]
+        {
             assert!(passwords(without).is_empty(), "{without}");
         }
         assert_eq!(percent_decode("100%"), "100%");

@@ -37,6 +37,9 @@ const PART_TIME: Duration = Duration::from_millis(900);
 /// expire in the end.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How long the first receive waits for messages: an empty queue is soon to be known to answer.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether a bucket may be read again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -105,6 +108,7 @@ impl SqsSource {
     ) -> Vec<(Message, Lease)> {
         let mut sweeps = false;
         let mut delays = Delays::new(&RetryConfig::default());
+        let mut wait = self.config.wait.min(FIRST_WAIT);
         while !stop.is_asked() {
             while messages.try_join_next().is_some() {}
             tokio::select! {
@@ -118,7 +122,7 @@ impl SqsSource {
             }
             let Some(permits) = self.free_slots(stop).await else { break };
             let asked_at = self.plan.clock.monotonic();
-            let receive = self.receive(permits.len());
+            let receive = self.receive(permits.len(), std::mem::replace(&mut wait, self.config.wait));
             tokio::pin!(receive);
             let received = tokio::select! {
                 biased;
@@ -191,14 +195,14 @@ impl SqsSource {
         Some(permits)
     }
 
-    async fn receive(&self, most: usize) -> Result<Vec<Message>, String> {
+    async fn receive(&self, most: usize, wait: Duration) -> Result<Vec<Message>, String> {
         let seconds = |duration: Duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX);
         let answer = self
             .client
             .receive_message()
             .queue_url(&self.queue_url)
             .max_number_of_messages(i32::try_from(most.clamp(1, 10)).unwrap_or(10))
-            .wait_time_seconds(seconds(self.config.wait).min(20))
+            .wait_time_seconds(seconds(wait).min(20))
             .visibility_timeout(seconds(self.config.visibility_timeout))
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()

@@ -157,6 +157,7 @@ impl Metrics {
                 "sink_owed_oldest_seconds",
                 "sink_concurrency",
                 "sink_batch_limit_bytes",
+                "sink_insecure_skip_verify",
             ] {
                 self.gauge(name, &[sink]);
             }
@@ -379,6 +380,7 @@ mod tests {
             "trailship_log_files_total{outcome=\"refused\",source=\"trail\"} 0",
             "trailship_sink_state{sink=\"search\",state=\"denied\"} 0",
             "trailship_sink_state{sink=\"search\",state=\"ok\"} 1",
+            "trailship_sink_insecure_skip_verify{sink=\"search\"} 0",
             "trailship_events_by_actor_total{class=\"aws_service\",kind=\"on_behalf_of\"} 0",
             "trailship_dead_letter_write_failures_total 0",
         ] {

@@ -124,6 +124,12 @@ pub const METRICS: &[Metric] = &[
         "The most bytes of a batch: configured, or learnt from the destination.",
     ),
     metric(
+        "sink_insecure_skip_verify",
+        Gauge,
+        &["sink"],
+        "1 where the certificate of the sink's server is not verified.",
+    ),
+    metric(
         "event_age_seconds",
         Kind::Histogram,
         &["sink", "origin"],

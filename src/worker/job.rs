@@ -3,6 +3,7 @@
 mod delivered;
 mod gate;
 mod give_up;
+mod optional;
 mod parting;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,6 +19,7 @@ use super::fetch::{Fetch, FetchError, Version};
 use super::handoff::Parting;
 use super::pass::{Pass, PassEnd, PassError};
 use super::plan::{JobEnd, JobObserver, Plan};
+use crate::ledger::Turn;
 
 /// Reads of a log file until it is given up, where the source does not say.
 const READS_MAX: u32 = 5;
@@ -144,11 +146,12 @@ impl LogFileJob {
 
     /// Ships it, see [`ship`](Self::ship).
     pub async fn run(self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
-        self.ship(slot).await
+        self.ship(slot, None).await
     }
 
-    /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that.
-    pub async fn ship(&self, slot: Option<OwnedSemaphorePermit>) -> JobEnd {
+    /// Ships it. `slot` is given back once it has been read for the first time; delivery goes on after that. `turn` ends
+    /// when what it has for sinks that are not required is delivered too, which this does not wait for.
+    pub async fn ship(&self, slot: Option<OwnedSemaphorePermit>, turn: Option<Turn>) -> JobEnd {
         let all = self.leave_out_delivered().await;
         if all.is_empty() {
             return JobEnd::AlreadyDelivered;
@@ -167,14 +170,9 @@ impl LogFileJob {
             Some(end) => end,
             None => return JobEnd::Kept("no sink takes it".to_owned()),
         };
-        optional.into_iter().for_each(|claim| self.let_go(claim));
+        let turn = turn.map(Arc::new);
+        optional.into_iter().for_each(|claim| self.let_go(claim, turn.clone()));
         end
-    }
-
-    /// The sinks that hold the notification, and those that do not.
-    fn by_duty(&self) -> (Vec<&Claim>, Vec<&Claim>) {
-        let is_required = |claim: &&Claim| self.plan.required.get(claim.lane).copied().unwrap_or(true);
-        self.claims.iter().partition(is_required)
     }
 
     /// Waits until a sink owes nothing, reading the log file again for it as often as its lane lets go; or until what
@@ -220,25 +218,6 @@ impl LogFileJob {
                 return Err(why);
             }
         }
-    }
-
-    /// Counts what a sink that is not required does not get. Its lane may hold events that it still delivers; the
-    /// job does not wait for them.
-    fn let_go(&self, claim: &Claim) {
-        let Some(lane) = self.plan.lanes.all().get(claim.lane).cloned() else { return };
-        let (share, number, observer) = (claim.share.clone(), claim.lane, Arc::clone(&self.observer));
-        let receipt = self.receipt(&[claim]);
-        tokio::spawn(async move {
-            let account = idle_or_shut(&share, &lane).await;
-            let dropped = owed_events(&account).saturating_sub(account.open);
-            observer.dropped(number, dropped);
-            // A shut lane may hold some to probe with.
-            let rest = owed_events(&share.idle().await);
-            observer.dropped(number, rest.saturating_sub(dropped));
-            if let Some(receipt) = receipt {
-                receipt.keep().await;
-            }
-        });
     }
 
     /// Reads the log file for the given sinks, until it was read to its end or was given up. Patient, it reads for

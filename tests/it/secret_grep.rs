@@ -23,7 +23,7 @@ use testkit::http::Server;
 use testkit::tls::{AUTHORITY_PEM, CLIENT_KEY, CLIENT_PEM};
 
 use self::echo::Echo;
-use self::marks::{KINDS, Search, mark, password};
+use self::marks::{KINDS, Search, mark, password, password_in_url};
 use crate::agent::Agent;
 use crate::bench::{Bench, QUEUE, Setup, http_client};
 use crate::splunk::tls_before;
@@ -33,6 +33,8 @@ const SECRET: &str = "arn:aws:secretsmanager:us-east-1:111122223333:secret:trail
 const PARAMETER: &str = "/trailship/splunk";
 /// Files that hold secrets because the test put them there.
 const OWN_FILES: [&str; 5] = ["trailship.toml", "password", "ca.pem", "client.pem", "client.key"];
+/// Lines of `[agent]` for a log that people read.
+const TEXT_LINES: &str = "log_format = \"text\"\nlog_level = \"debug\"";
 /// Sinks that a failure can be set for.
 const SINKS: [&str; 9] = [
     "elasticsearch",
@@ -280,6 +282,36 @@ path = "out/events.ndjson"
         (output.status.code(), text)
     }
 
+    /// The document with the secrets in it that AWS keeps otherwise.
+    fn without_remote_secrets(&self, text: &str) -> String {
+        let elsewhere = format!("{{ secrets_manager = \"{SECRET}\", key = \"token\" }}");
+        text.replace(&elsewhere, &format!("\"{}\"", mark("es-bearer")))
+            .replace(&format!("{{ ssm = \"{PARAMETER}\" }}"), &format!("\"{}\"", mark("splunk")))
+    }
+
+    /// Runs the agent until `echo` has been asked 120 times more, and searches all that was written.
+    async fn run_before(&self, echo: &Server, text: &str, environment: &[(&str, &str)]) {
+        let mut child = self
+            .command("run", text)
+            .envs(environment.iter().copied())
+            .stdout(File::create(self.bench.path("stdout")).unwrap())
+            .stderr(File::create(self.bench.path("stderr")).unwrap())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let before = echo.requests();
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while echo.requests() < before + 120 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(echo.requests() > before, "nothing came to who repeats");
+        let log = fs::read_to_string(self.bench.path("stderr")).unwrap();
+        assert!(log.contains("receive_failed") || log.contains("WARN"), "{log}");
+        assert!(self.search_files() > 0);
+    }
+
     /// Searches everything that the agent serves.
     async fn search_pages(&self, agent: &Agent) {
         let address = address_of(&agent.log().text());
@@ -453,32 +485,32 @@ fn agent_log(bench: &Bench, number: usize) -> String {
 async fn no_marked_secret_is_written_where_aws_itself_repeats_the_request() {
     let world = World::start().await;
     let echo = Server::start(0, Arc::new(Echo::default())).await.unwrap();
-    let lines = "log_format = \"text\"\nlog_level = \"debug\"";
-    let text = world.text(lines, &echo.url(), &world.addresses());
+    let text = world.text(TEXT_LINES, &echo.url(), &world.addresses());
     // What AWS keeps cannot be read: that is said, and no more.
     let (code, _) = world.search_output(&mut world.command("run", &text));
     assert_eq!(code, Some(1));
     world.search_output(world.command("check", &text).arg("--print"));
-    let elsewhere = format!("{{ secrets_manager = \"{SECRET}\", key = \"token\" }}");
-    let text = text
-        .replace(&elsewhere, &format!("\"{}\"", mark("es-bearer")))
-        .replace(&format!("{{ ssm = \"{PARAMETER}\" }}"), &format!("\"{}\"", mark("splunk")));
-    let mut child = world
-        .command("run", &text)
-        .stdout(File::create(world.bench.path("stdout")).unwrap())
-        .stderr(File::create(world.bench.path("stderr")).unwrap())
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
-    while echo.requests() < 120 && tokio::time::Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    world.run_before(&echo, &world.without_remote_secrets(&text), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_marked_secret_is_written_where_a_proxy_of_the_environment_or_of_aws_repeats_the_request() {
+    let world = World::start().await;
+    let echo = Server::start(0, Arc::new(Echo::default())).await.unwrap();
+    let through = |kind| echo.url().replace("://", &format!("://me:{}@", password_in_url(kind)));
+    let text = world.text(TEXT_LINES, &world.bench.aws.url(), &world.addresses());
+    let text = world.without_remote_secrets(&text);
+    // As every client reads it: with a scheme or without.
+    let bare = through("env-proxy").replace("http://", "");
+    let proxies = [("HTTP_PROXY", through("env-proxy")), ("http_proxy", bare.clone()), ("ALL_PROXY", bare)];
+    for (variable, proxy) in &proxies {
+        let environment = [(*variable, proxy.as_str())];
+        world.search_output(world.command("check", &text).arg("--print").envs(environment));
+        world.run_before(&echo, &text, &environment).await;
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let log = fs::read_to_string(world.bench.path("stderr")).unwrap();
-    assert!(log.contains("receive_failed") || log.contains("WARN"), "{log}");
-    assert!(world.search_files() > 0);
+    let text = text.replace("[aws]", &format!("[aws]\nproxy = \"{}\"", through("aws-proxy")));
+    world.search_output(world.command("check", &text).arg("--print"));
+    world.run_before(&echo, &text, &[]).await;
 }
 
 /// One wrong way after the other to write the line of each secret.

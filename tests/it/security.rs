@@ -250,6 +250,7 @@ async fn a_sink_that_trusts_anybody_is_warned_of_in_the_log_on_the_page_and_by_c
         text.contains("sinks.loggly.tls.insecure_skip_verify") && text.contains("certificate is not verified")
     };
     assert!(agent.coded("config_warning").iter().any(|line| warned(&line.to_string())));
+    assert_eq!(agent.metric("trailship_sink_insecure_skip_verify{sink=\"loggly\"}").await, 1);
     for page in ["/status", "/"] {
         let (_, text) = agent.page(page).await;
         assert!(warned(&text), "{page}: {text}");

@@ -93,7 +93,7 @@ impl Destination for Settings {
             return Err(Invalid::new("message_type", message));
         }
         let basic = STANDARD.encode(format!("{}:{}", self.access_key_id, self.secret_key.expose()));
-        let mut redactor = Redactor::new();
+        let mut redactor = common.redactor.clone();
         redactor.add(self.secret_key.expose());
         redactor.add(&basic);
         let format = Format {

@@ -89,7 +89,7 @@ impl Destination for Settings {
         let endpoints = self.endpoints()?;
         let origins = Endpoint::origins(&endpoints);
         let signing = self.signing(&endpoints)?;
-        let redactor = credentials.redactor();
+        let redactor = credentials.redactor(&common.redactor);
         let target = self.target()?;
         let pipeline = self.pipeline()?.map(str::to_owned);
         let sink = Arc::new(Elasticsearch {

@@ -103,7 +103,7 @@ impl Destination for Settings {
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
-        let mut redactor = Redactor::new();
+        let mut redactor = common.redactor.clone();
         let (url, origin) = self.address(&mut redactor)?;
         let headers = self.own_headers(&mut redactor)?;
         let authorization = authorization(

@@ -79,7 +79,7 @@ impl Destination for Settings {
                 "name at least one tag of letters, digits, `-`, `.` and `_`, starting with a letter or digit";
             return Err(Invalid::new("tags", message));
         }
-        let mut redactor = Redactor::new();
+        let mut redactor = common.redactor.clone();
         let mut urls = Vec::new();
         for (_, token) in &tokens {
             let token = token.expose();

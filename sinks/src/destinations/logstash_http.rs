@@ -46,7 +46,7 @@ impl Destination for Settings {
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
         let endpoints = Endpoint::parse_all("endpoints", &self.endpoints)?;
         let origins = Endpoint::origins(&endpoints);
-        let mut redactor = Redactor::new();
+        let mut redactor = common.redactor.clone();
         let authorization =
             authorization(self.username.as_deref(), self.password.as_ref(), None, &mut redactor)?;
         let mut headers = vec![("content-type", "application/json".to_owned())];

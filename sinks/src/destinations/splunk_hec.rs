@@ -108,7 +108,7 @@ impl Destination for Settings {
         }
         header_value("token", self.token.expose())?;
         let origins = Endpoint::origins(&endpoints);
-        let mut redactor = Redactor::new();
+        let mut redactor = common.redactor.clone();
         redactor.add(self.token.expose());
         let sink = Arc::new(SplunkHec {
             common: common.clone(),

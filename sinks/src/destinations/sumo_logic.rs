@@ -77,7 +77,7 @@ impl Destination for Settings {
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
         let headers = self.headers()?;
-        let mut redactor = Redactor::new();
+        let mut redactor = common.redactor.clone();
         let (mut urls, mut origins) = (Vec::new(), Vec::new());
         for (key, url) in one_or_several("url", self.url, self.urls)? {
             let endpoint = Endpoint::parse(&key, url.expose())?;

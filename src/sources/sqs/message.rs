@@ -305,8 +305,7 @@ impl SqsSource {
             part.parted.store(true, Ordering::Relaxed);
             return;
         }
-        let _ = part.end.set(part.job.ship(slot).await);
-        drop(turn);
+        let _ = part.end.set(part.job.ship(slot, turn).await);
     }
 
     /// Waits while another message delivers the same log file, without a slot; `None` where it cannot begin any more.

@@ -26,7 +26,7 @@ use crate::sources::leases::tests::TurnedClock;
 use crate::telemetry::Metrics;
 use crate::worker::{Owed, ReadSettings};
 
-/// A destination that counts how often it was given each event, and may never answer.
+/// A destination that counts how often it was given each event, and does not answer while it hangs.
 #[derive(Default)]
 struct Counting {
     times: Mutex<BTreeMap<String, u32>>,
@@ -49,8 +49,8 @@ impl Sink for Counting {
     async fn send(&self, events: &[Event], _encoded: &Encoded, _attempt: &Attempt) -> Judgement {
         let less = |good: u32| good.checked_sub(1);
         let is_good = self.good.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
-        if self.hangs.load(Ordering::Relaxed) && !is_good {
-            std::future::pending::<()>().await;
+        while self.hangs.load(Ordering::Relaxed) && !is_good {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if self.denies.load(Ordering::Relaxed) {
             return Judgement::Denied(Reason::new(ReasonCode::Unauthorized, "401"));
@@ -129,10 +129,16 @@ impl Bed {
     }
 
     async fn with(deliveries: Deliveries) -> Self {
+        Self::made(deliveries, true, Duration::ZERO).await
+    }
+
+    /// With a sink that is required or not, and a queue that is waited for so long.
+    async fn made(deliveries: Deliveries, required: bool, wait: Duration) -> Self {
         let aws = Aws::start(AwsOptions::default()).await.unwrap();
         aws.create_queue("q");
         aws.create_bucket("trail", BucketOptions::default());
-        let (identity, config) = settings(&aws);
+        let (identity, mut config) = settings(&aws);
+        config.wait = wait;
         let credentials = Credentials::new("AKIATESTKIT", "secret", None, None, "test");
         let identity = Arc::new(crate::aws::Aws::load(&identity, Some(credentials)).await);
         let (clock, sink) = (Arc::new(TurnedClock::new()), Arc::<Counting>::default());
@@ -145,7 +151,7 @@ impl Bed {
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(2)),
             dead_letters: Arc::new(MemoryDeadLetters::new()),
-            required: vec![true],
+            required: vec![required],
             owed: Owed::new(1),
             deliveries,
         });
@@ -224,6 +230,23 @@ impl Bed {
     fn fetches(&self, key: &str) -> usize {
         self.aws.object_requests().iter().filter(|request| request.key == key).count()
     }
+}
+
+#[tokio::test]
+async fn an_empty_queue_is_known_to_answer_within_two_seconds_and_is_waited_for_after_that() {
+    let bed = Bed::made(Deliveries::unknown(), true, Duration::from_secs(20)).await;
+    let (ask, stop) = Stop::pair();
+    let began = tokio::time::Instant::now();
+    let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
+    let answered = "trailship_source_last_receive_timestamp_seconds{source=\"s\"} ";
+    let has_answered = |bed: &Bed| !bed.metrics.text().contains(&format!("{answered}0\n"));
+    bed.until("it has answered", has_answered).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // Whoever asks for a second at a time would ask twice by now.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(bed.aws.arrived("ReceiveMessage"), 2);
+    ask.send(true).unwrap();
+    running.await.unwrap();
 }
 
 #[tokio::test]

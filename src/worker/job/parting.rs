@@ -25,7 +25,7 @@ impl LogFileJob {
         let (required, optional) = self.by_duty();
         let parted = self.hand_off(&required).await;
         if parted {
-            optional.into_iter().for_each(|claim| self.let_go(claim));
+            optional.into_iter().for_each(|claim| self.let_go(claim, None));
         }
         parted
     }

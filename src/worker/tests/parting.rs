@@ -140,7 +140,7 @@ async fn a_log_file_whose_end_nobody_has_seen_is_handed_off_without_one_and_goes
     let job = Arc::new(bench.job().parting(parting(&queue, 0)));
     let running = tokio::spawn({
         let job = Arc::clone(&job);
-        async move { job.ship(None).await }
+        async move { job.ship(None, None).await }
     });
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(job.is_touched());

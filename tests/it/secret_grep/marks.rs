@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 /// Every kind of secret that a configuration can hold, each with a text of its own.
-pub(super) const KINDS: [&str; 17] = [
+pub(super) const KINDS: [&str; 19] = [
     "es-key",
     "es-password",
     "es-bearer",
@@ -25,6 +25,8 @@ pub(super) const KINDS: [&str; 17] = [
     "external-id",
     "aws-key",
     "aws-session",
+    "env-proxy",
+    "aws-proxy",
 ];
 
 /// The secret of a kind: letters and digits, so that it can stand everywhere.
@@ -36,6 +38,11 @@ pub(super) fn mark(kind: &str) -> String {
 /// A password that is written differently in an address, in JSON and in TOML.
 pub(super) fn password(kind: &str) -> String {
     format!("{}/+ \"&%é", mark(kind))
+}
+
+/// The same as an address has to write it.
+pub(super) fn password_in_url(kind: &str) -> String {
+    format!("{}%2F%2B%20%22%26%25%C3%A9", mark(kind))
 }
 
 /// What is searched for, besides what each kind is derived from.

@@ -39,9 +39,9 @@ impl Credentials {
         }
     }
 
-    /// What must not be shown.
-    pub(super) fn redactor(&self) -> Redactor {
-        let mut redactor = Redactor::new();
+    /// What must not be shown, besides what is known already.
+    pub(super) fn redactor(&self, known: &Redactor) -> Redactor {
+        let mut redactor = known.clone();
         match self {
             Self::None => {}
             Self::ApiKey(key) => {

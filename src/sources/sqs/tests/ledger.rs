@@ -16,9 +16,13 @@ struct Remembering {
 
 impl Remembering {
     async fn new() -> Self {
+        Self::with_sink(true).await
+    }
+
+    async fn with_sink(required: bool) -> Self {
         let ledger = Arc::new(MemoryLedger::new(100));
         let deliveries = Deliveries::new(ledger.clone(), vec![MARK.to_owned()]);
-        let bed = Bed::with(deliveries).await;
+        let bed = Bed::made(deliveries, required, Duration::ZERO).await;
         let (ask, stop) = Stop::pair();
         let running = tokio::spawn(Arc::clone(&bed.source).run(stop.clone(), stop));
         Self { bed, ledger, ask, running }
@@ -201,12 +205,7 @@ async fn announced_again_while_it_is_under_way_it_waits_in_no_slot_and_is_not_se
     on.bed.until("another one is read all the same", |bed| bed.fetches(&other) > 0).await;
     assert_eq!(on.requests("GetObject"), 2);
     on.bed.sink.hangs.store(false, Ordering::Relaxed);
-    // What hangs is given up after a second, and sent again.
-    let all_done = |bed: &Bed| {
-        bed.clock.turn(Duration::from_millis(100));
-        bed.ended("s3", "done") == 5 && bed.aws.queue("q").counts().is_empty()
-    };
-    on.bed.until("all are done", all_done).await;
+    on.done("s3", 5).await;
     assert_eq!((on.requests("GetObject"), on.times(), on.already()), (2, (40, 1, 1), 7 * 20));
     on.end().await;
 }
@@ -224,4 +223,36 @@ async fn what_waits_for_another_message_at_a_stop_is_given_back_at_once() {
     on.bed.until("it is given back", |bed| bed.aws.queue("q").counts().visible >= 1).await;
     assert_eq!(on.requests("GetObject"), 1);
     on.running.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_optional_sink_is_being_sent_is_waited_for_by_the_message_that_announces_it_again_alone() {
+    let on = Remembering::with_sink(false).await;
+    on.bed.sink.hangs.store(true, Ordering::Relaxed);
+    let key = on.bed.put(1);
+    on.bed.notify(&[("trail", &key)]);
+    on.done("s3", 1).await;
+    on.bed.notify(&[("trail", &key)]);
+    on.bed.until("it waits", |bed| bed.aws.queue("q").counts().in_flight == 1).await;
+    on.bed.sink.hangs.store(false, Ordering::Relaxed);
+    on.done("s3", 2).await;
+    assert_eq!((on.requests("GetObject"), on.times(), on.already()), (1, (20, 1, 1), 20));
+    on.end().await;
+}
+
+#[tokio::test]
+async fn an_optional_sink_that_is_shut_keeps_no_message_waiting() {
+    let on = Remembering::with_sink(false).await;
+    on.bed.sink.hangs.store(true, Ordering::Relaxed);
+    let key = on.bed.put(1);
+    on.bed.notify(&[("trail", &key)]);
+    on.done("s3", 1).await;
+    on.bed.notify(&[("trail", &key)]);
+    on.bed.until("it waits", |bed| bed.aws.queue("q").counts().in_flight == 1).await;
+    on.bed.sink.denies.store(true, Ordering::Relaxed);
+    on.bed.sink.hangs.store(false, Ordering::Relaxed);
+    // It is shut now, and holds some events to probe with.
+    on.done("s3", 2).await;
+    assert_eq!((on.times(), on.known(&key)), ((0, 0, 0), false));
+    on.end().await;
 }
