@@ -61,6 +61,10 @@ pub trait Sink: Send + Sync {
         Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"))
     }
 
+    /// Told that nothing is taken and no event is to blame, so that the set-up is suspected, credentials among it: some
+    /// destinations answer 400 for them, as for a bad event. What it does about it shows with the next probe.
+    async fn doubted(&self) {}
+
     /// What `trailship check` says of a sink that has no [`Probe`](crate::destinations::Probe): what was asked,
     /// and the finding. Stores no event.
     async fn check(&self) -> Vec<(String, Finding)> {

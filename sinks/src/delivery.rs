@@ -147,7 +147,7 @@ impl Courier {
         if let Err((state, items)) = self.dead_letter(guilty).await {
             return self.shut(state, items, parts, progress);
         }
-        if progress.suspects.is_empty() { progress.ended } else { self.doubt(parts, progress) }
+        if progress.suspects.is_empty() { progress.ended } else { self.doubt(parts, progress).await }
     }
 
     /// Sends one event once, to find out whether a shut lane can open again; `number` counts the probes, so that
@@ -180,6 +180,7 @@ impl Courier {
             Judgement::Refused(why) | Judgement::TooLarge(why) => {
                 item.probed += 1;
                 item.refuse(self.health.accepted(), true);
+                self.sink.doubted().await;
                 suspected(&why)
             }
         };
@@ -204,6 +205,7 @@ impl Courier {
             ended.probes.append(&mut ended.apart);
         }
         if let Some((item, why)) = suspects.next() {
+            self.sink.doubted().await;
             ended.shut = Some(suspected(&why));
             ended.probes.push(item);
         }
@@ -245,7 +247,8 @@ impl Courier {
     }
 
     /// Nothing was taken of what was refused: the set-up is suspected, and nothing is dead-lettered.
-    fn doubt(&self, parts: Vec<Part>, mut progress: Progress) -> Ended {
+    async fn doubt(&self, parts: Vec<Part>, mut progress: Progress) -> Ended {
+        self.sink.doubted().await;
         let why = progress.suspects.first().map(|(_, why)| why.clone());
         let why = why.unwrap_or_else(|| Reason::new(ReasonCode::Other, "refused"));
         let suspects = progress.suspects.drain(..).map(|(item, _)| item).collect();

@@ -32,6 +32,8 @@ struct Scripted {
     group: Mutex<fn(u32) -> String>,
     /// The id of an event that cannot be encoded.
     poison: Mutex<Option<String>>,
+    /// How often it was told that its set-up is suspected.
+    doubted: AtomicU64,
 }
 
 impl Scripted {
@@ -46,6 +48,7 @@ impl Scripted {
             event_bytes_max: None,
             group: Mutex::new(|_| String::new()),
             poison: Mutex::default(),
+            doubted: AtomicU64::new(0),
         })
     }
 
@@ -99,6 +102,10 @@ impl Sink for Scripted {
         // Told once, as Splunk does.
         let told = tokens.iter().map(|token| confirmed.remove(&token.id)).collect();
         Ok(told)
+    }
+
+    async fn doubted(&self) {
+        self.doubted.fetch_add(1, Ordering::Relaxed);
     }
 
     fn requires_confirmation(&self) -> bool {
@@ -331,6 +338,7 @@ async fn one_refused_event_of_a_thousand_is_found_in_at_most_25_requests() {
     assert!(bench.ship(1000).await);
     assert_eq!(bench.dead(), ["617"]);
     assert_eq!(bench.lane.stats().count(Outcome::Delivered), 999);
+    assert_eq!(bench.sink.doubted.load(Ordering::Relaxed), 0, "one event's fault is not the set-up's");
     assert!(bench.sink.requests() <= 25, "{}", bench.sink.requests());
 }
 
@@ -349,6 +357,10 @@ async fn what_no_event_survives_denies_the_lane_and_dead_letters_nothing() {
     assert!(matches!(bench.lane.health().state(), LaneState::Denied(_)));
     assert!(bench.dead().is_empty());
     assert!(bench.sink.requests() < 40, "{}", bench.sink.requests());
+    let doubted = || bench.sink.doubted.load(Ordering::Relaxed);
+    assert_eq!(doubted(), 1, "the credentials may be at fault");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((3..20).contains(&doubted()), "with each probe: {}", doubted());
     // The set-up is mended: the lane opens by itself, and everything owed is delivered.
     bench.sink.now(all_good);
     let _pass = bench.lane.admit_pass().await.unwrap();
