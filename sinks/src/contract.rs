@@ -267,6 +267,9 @@ pub enum Verdict {
     Pending(Token),
     /// Not now: worth sending again.
     Retry(Reason),
+    /// The destination ended the exchange over this event alone, without a word, and had not judged it. Worth sending again;
+    /// at fault if that happens many times and others are taken each time in between.
+    HungUp(Reason),
     /// Not in this shape: worth one try in [`Shape::Safe`]. Refused in that shape, it is refused.
     Reshape(Reason),
     /// Never: the event is at fault.

@@ -205,6 +205,7 @@ impl Redactor {
         match verdict {
             Verdict::Delivered | Verdict::Duplicate | Verdict::Pending(_) => verdict,
             Verdict::Retry(why) => Verdict::Retry(self.clean_reason(why)),
+            Verdict::HungUp(why) => Verdict::HungUp(self.clean_reason(why)),
             Verdict::Reshape(why) => Verdict::Reshape(self.clean_reason(why)),
             Verdict::Refused { why, named } => Verdict::Refused { why: self.clean_reason(why), named },
             Verdict::Denied(why) => Verdict::Denied(self.clean_reason(why)),
