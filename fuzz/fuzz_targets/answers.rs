@@ -120,7 +120,7 @@ fn check(judgement: &Judgement, count: usize) {
             verdicts
                 .iter()
                 .filter_map(|verdict| match verdict {
-                    Verdict::Retry(why) | Verdict::Reshape(why) | Verdict::Denied(why) => Some(why),
+                    Verdict::Retry(why) | Verdict::HungUp(why) | Verdict::Reshape(why) | Verdict::Denied(why) => Some(why),
                     Verdict::Refused { why, .. } => Some(why),
                     Verdict::Delivered | Verdict::Duplicate | Verdict::Pending(_) => None,
                 })

@@ -18,7 +18,7 @@ use sinks::ports::{
     Address, BucketPlace, Clock, Compute, Dialer, Files, Job, ObjectStore, ObjectStores, Random, Stream,
     Transport,
 };
-use sinks::{Answer, Event, Head, LogFile, Parcel, Reason, ReasonCode, Via};
+use sinks::{Answer, Event, Head, LogFile, Parcel, Reason, ReasonCode, Redactor, Via};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The secret of every sink; no answer holds it unless it repeats the request.
@@ -151,6 +151,7 @@ pub fn ports(status: u16, body: &[u8]) -> SinkPorts {
         files: everything.clone(),
         objects: everything,
         timeout: Duration::from_secs(1),
+        redactor: Redactor::new(),
     }
 }
 

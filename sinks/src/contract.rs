@@ -43,6 +43,11 @@ pub trait Sink: Send + Sync {
     /// If it cannot be encoded, which no well-formed event causes: the batch is split like a refused one.
     async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason>;
 
+    /// Whether what [`encode`](Self::encode) gives is compressed: otherwise memory is charged for all of it.
+    fn compresses(&self) -> bool {
+        false
+    }
+
     /// Sends a batch once and judges every event of it.
     ///
     /// Neither retries nor sleeps. [`Judgement::Each`] (and [`Judgement::Strained`]) holds exactly one verdict an event, in the order sent;
@@ -60,6 +65,10 @@ pub trait Sink: Send + Sync {
         let _ = tokens;
         Err(Reason::new(ReasonCode::Other, "the destination has no confirmation"))
     }
+
+    /// Told that nothing is taken and no event is to blame, so that the set-up is suspected, credentials among it: some
+    /// destinations answer 400 for them, as for a bad event. What it does about it shows with the next probe.
+    async fn doubted(&self) {}
 
     /// What `trailship check` says of a sink that has no [`Probe`](crate::destinations::Probe): what was asked,
     /// and the finding. Stores no event.
@@ -263,6 +272,9 @@ pub enum Verdict {
     Pending(Token),
     /// Not now: worth sending again.
     Retry(Reason),
+    /// The destination ended the exchange over this event alone, without a word, and had not judged it. Worth sending again;
+    /// at fault if that happens many times and others are taken each time in between.
+    HungUp(Reason),
     /// Not in this shape: worth one try in [`Shape::Safe`]. Refused in that shape, it is refused.
     Reshape(Reason),
     /// Never: the event is at fault.

@@ -3,6 +3,7 @@
 //! Blame is exact and needs a witness: an event is dead-lettered only where the answer names it and a fault of
 //! its content, or where the destination took another event after it refused this one.
 
+mod item;
 mod observer;
 mod sorted;
 
@@ -17,6 +18,7 @@ use crate::retry::{Delays, RetryConfig};
 use crate::settle::{Outcome, Owed};
 use crate::{Attempt, Encoded, Event, Judgement, Reason, ReasonCode, Shape, Sink, Token, Verdict};
 
+pub(crate) use item::Item;
 pub use observer::{Acknowledgement, LaneObserver, Unobserved};
 use sorted::Sorted;
 
@@ -25,37 +27,6 @@ const SUSPECTS_MAX: usize = 8;
 
 /// How many events a shut lane keeps to probe with.
 pub(crate) const PROBES_MAX: usize = 8;
-
-/// An event on its way, with the duty to settle it.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) event: Event,
-    pub(crate) owed: Owed,
-    /// How many events the destination had taken when it first refused this one without blame: alone, or in the
-    /// smallest batch that was refused with it. A larger number later is the witness.
-    pub(crate) refused_at: Option<u64>,
-    /// Whether it was refused alone: then no later refusal of a batch says anything about it.
-    refused_alone: bool,
-    /// How often a shut lane was probed with it and the destination did not take it; an answer that says nothing of
-    /// the event (no connection, bad credentials) does not count.
-    pub(crate) probed: u32,
-}
-
-impl Item {
-    pub(crate) fn new(event: Event, owed: Owed) -> Self {
-        Self { event, owed, refused_at: None, refused_alone: false, probed: 0 }
-    }
-
-    /// Notes a refusal; what an event was refused for alone, it was refused for before.
-    fn refuse(&mut self, accepted: u64, alone: bool) {
-        if alone || self.refused_alone {
-            self.refused_at.get_or_insert(accepted);
-        } else {
-            self.refused_at = Some(accepted);
-        }
-        self.refused_alone |= alone;
-    }
-}
 
 /// What delivery needs besides the batch.
 pub(crate) struct Courier {
@@ -80,10 +51,10 @@ pub(crate) struct Ended {
     pub(crate) probes: Vec<Item>,
     /// Accepted, waiting for their confirmation.
     pub(crate) pending: Vec<(Item, Token)>,
-    /// Not let in by the destination's set-up while it takes others: they wait by themselves.
+    /// Not let in by the destination's set-up while it takes others, or hung up over: they wait by themselves.
     pub(crate) apart: Vec<Item>,
-    /// Why they were not.
-    pub(crate) apart_for: Option<Reason>,
+    /// What that makes of the lane, should there be too many of them.
+    pub(crate) apart_for: Option<LaneState>,
     /// The destination took at least one event.
     pub(crate) accepted: bool,
     /// A probe was judged for what it is: the destination works.
@@ -147,7 +118,7 @@ impl Courier {
         if let Err((state, items)) = self.dead_letter(guilty).await {
             return self.shut(state, items, parts, progress);
         }
-        if progress.suspects.is_empty() { progress.ended } else { self.doubt(parts, progress) }
+        if progress.suspects.is_empty() { progress.ended } else { self.doubt(parts, progress).await }
     }
 
     /// Sends one event once, to find out whether a shut lane can open again; `number` counts the probes, so that
@@ -180,6 +151,7 @@ impl Courier {
             Judgement::Refused(why) | Judgement::TooLarge(why) => {
                 item.probed += 1;
                 item.refuse(self.health.accepted(), true);
+                self.sink.doubted().await;
                 suspected(&why)
             }
         };
@@ -199,11 +171,12 @@ impl Courier {
         let mut ended = progress.ended;
         let mut suspects = progress.suspects.into_iter();
         // A probe shows whether the lane can open, and this one does not.
-        if let Some(why) = ended.apart_for.take() {
-            ended.shut = Some(LaneState::Denied(why));
+        if let Some(state) = ended.apart_for.take() {
+            ended.shut = Some(state);
             ended.probes.append(&mut ended.apart);
         }
         if let Some((item, why)) = suspects.next() {
+            self.sink.doubted().await;
             ended.shut = Some(suspected(&why));
             ended.probes.push(item);
         }
@@ -236,7 +209,9 @@ impl Courier {
     }
 
     fn part(&self, items: Vec<Item>, shape: Shape) -> Part {
-        Part { items, shape, delays: Delays::new(&self.retry), attempt: 0, wait: Duration::ZERO }
+        // Another endpoint, should the one be the reason why it was closed.
+        let attempt = items.first().map_or(0, Item::hang_ups);
+        Part { items, shape, delays: Delays::new(&self.retry), attempt, wait: Duration::ZERO }
     }
 
     /// Whether the destination has taken another event since it refused this one.
@@ -245,7 +220,8 @@ impl Courier {
     }
 
     /// Nothing was taken of what was refused: the set-up is suspected, and nothing is dead-lettered.
-    fn doubt(&self, parts: Vec<Part>, mut progress: Progress) -> Ended {
+    async fn doubt(&self, parts: Vec<Part>, mut progress: Progress) -> Ended {
+        self.sink.doubted().await;
         let why = progress.suspects.first().map(|(_, why)| why.clone());
         let why = why.unwrap_or_else(|| Reason::new(ReasonCode::Other, "refused"));
         let suspects = progress.suspects.drain(..).map(|(item, _)| item).collect();
@@ -400,41 +376,60 @@ impl Courier {
         if sorted.reasons.iter().any(|why| is_overload(why.code)) {
             self.health.note_overload(self.clock.monotonic(), None);
         }
-        let retried_for = sorted.retry.first().map(|(_, why)| why.clone());
+        self.note_hang_ups(&mut sorted);
+        let again_for = sorted.retry.first().or(sorted.hung_up.first()).map(|(_, why)| why.clone());
+        let hung_up: Vec<Item> = sorted.hung_up.into_iter().map(|(item, _)| item).collect();
         let retry: Vec<Item> = sorted.retry.into_iter().map(|(item, _)| item).collect();
         if let Err((state, mut items)) = self.dead_letter(sorted.named).await {
-            items.extend(retry);
-            items.extend(sorted.reshape);
+            items.extend(retry.into_iter().chain(hung_up).chain(sorted.reshape));
             return Step::Shut(state, items);
         }
         if let Some(why) = sorted.denied {
             self.failed(&why, sorted.shut_out.len());
             if !accepts && !self.health.note_denied() {
-                let left = sorted.shut_out.into_iter().chain(retry).chain(sorted.reshape).collect();
+                let left = sorted.shut_out.into_iter().chain(retry).chain(hung_up);
+                let left = left.chain(sorted.reshape).collect();
                 return Step::Shut(LaneState::Denied(why), left);
             }
             progress.ended.apart.append(&mut sorted.shut_out);
-            progress.ended.apart_for.get_or_insert(why);
+            progress.ended.apart_for.get_or_insert(LaneState::Denied(why));
         }
         let mut next = Vec::new();
         if !sorted.reshape.is_empty() {
             next.push(self.part(sorted.reshape, Shape::Safe));
         }
-        if let Some(why) = retried_for {
-            let mut again =
-                Part { items: retry, attempt: part.attempt + 1, ..self.part(Vec::new(), part.shape) };
-            again.delays = part.delays;
-            if !moved || is_overload(why.code) {
-                // Without progress this is a failure like any other, with the same patience.
-                let gave_up = !moved && self.failed(&why, again.items.len());
-                if gave_up {
-                    return Step::Shut(LaneState::Unavailable(why), again.items);
-                }
-                again.wait = again.delays.next(None, &*self.random);
+        if let Some(why) = again_for {
+            // Without progress this is a failure like any other, with the same patience.
+            if !moved && self.failed(&why, retry.len() + hung_up.len()) {
+                return Step::Shut(LaneState::Unavailable(why), retry.into_iter().chain(hung_up).collect());
             }
-            next.push(again);
+            if !hung_up.is_empty() {
+                // Their slot is for others, who may bear witness meanwhile.
+                progress.ended.apart.extend(hung_up);
+                progress.ended.apart_for.get_or_insert(LaneState::Unavailable(why.clone()));
+            }
+            if !retry.is_empty() {
+                let mut again = Part { attempt: part.attempt + 1, ..self.part(retry, part.shape) };
+                again.delays = part.delays;
+                if !moved || is_overload(why.code) {
+                    again.wait = again.delays.next(None, &*self.random);
+                }
+                next.push(again);
+            }
         }
         Step::Next(next)
+    }
+
+    /// Notes over which events the destination hung up; those that are at fault for it by now are named.
+    fn note_hang_ups(&self, sorted: &mut Sorted) {
+        let accepted = self.health.accepted();
+        for (mut item, why) in std::mem::take(&mut sorted.hung_up) {
+            item.hang_up(accepted);
+            match item.fault(&why) {
+                Some(fault) => sorted.named.push((item, fault)),
+                None => sorted.hung_up.push((item, why)),
+            }
+        }
     }
 
     fn settle_accepted(&self, sorted: &mut Sorted, progress: &mut Progress) {

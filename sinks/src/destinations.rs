@@ -239,6 +239,8 @@ pub struct Defaults {
 pub enum Reach {
     /// By HTTP: all of them.
     Http,
+    /// By requests of its own making, in bodies whose form the destination prescribes: all but `compression`.
+    Requests,
     /// By a connection of its own: `timeout`, `connect_timeout`, `allow_plaintext` and `tls`.
     Stream,
     /// Through a store that the agent has: none.
@@ -298,6 +300,8 @@ pub struct SinkPorts {
     pub objects: Arc<dyn ObjectStores>,
     /// How long an answer may take.
     pub timeout: Duration,
+    /// Takes the secrets of its settings, and those of its proxy, out of texts.
+    pub redactor: Redactor,
 }
 
 /// How requests to a service of AWS are signed.

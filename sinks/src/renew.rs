@@ -14,8 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// A sink and what makes it anew.
 ///
-/// A denial for its credentials has the secrets read again, at most every 30 seconds. The denial stands: it is the next
-/// probe that shows whether the new ones are any better. What the sink has learnt is lost with it.
+/// A denial for its credentials has the secrets read again, at most every 30 seconds; so has the suspicion that they may be
+/// why nothing is taken. The denial stands: it is the next probe that shows whether the new ones are any better. What the
+/// sink has learnt is lost with it.
 pub struct RenewingSink {
     current: RwLock<Arc<dyn Sink>>,
     make: Arc<dyn Renew>,
@@ -45,7 +46,10 @@ impl RenewingSink {
         is_due
     }
 
-    async fn renew(&self) {
+    async fn renew_if_due(&self) {
+        if !self.is_due() {
+            return;
+        }
         // What cannot be read leaves everything as it is; who reads says so in the log.
         if let Some(sink) = self.make.renew().await {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = sink;
@@ -91,16 +95,25 @@ impl Sink for RenewingSink {
         self.sink().encode(events, shape).await
     }
 
+    fn compresses(&self) -> bool {
+        self.sink().compresses()
+    }
+
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
         let judgement = self.sink().send(events, encoded, attempt).await;
-        if is_unauthorized(&judgement) && self.is_due() {
-            self.renew().await;
+        if is_unauthorized(&judgement) {
+            self.renew_if_due().await;
         }
         judgement
     }
 
     async fn confirm(&self, tokens: &[Token]) -> Result<Vec<bool>, Reason> {
         self.sink().confirm(tokens).await
+    }
+
+    async fn doubted(&self) {
+        self.sink().doubted().await;
+        self.renew_if_due().await;
     }
 
     async fn check(&self) -> Vec<(String, Finding)> {
@@ -166,6 +179,19 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         assert_eq!((log, make.0.load(Ordering::Relaxed)), (vec![61], 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_is_doubted_reads_them_again_as_well_and_no_more_often() {
+        let make = Arc::new(Numbers(AtomicU32::new(2)));
+        let sink = RenewingSink::new(Arc::new(Guarded(9, 2)), make.clone(), Arc::new(TestClock::new()));
+        for _ in 0..5 {
+            sink.doubted().await;
+        }
+        let events = [Sample::new("{}").event()];
+        let judgement = sink.send(&events, &Encoded::default(), &Attempt::default()).await;
+        assert!(matches!(judgement, Judgement::Each(_)), "{judgement:?}");
+        assert_eq!(make.0.load(Ordering::Relaxed), 3);
     }
 
     #[test]

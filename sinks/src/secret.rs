@@ -1,6 +1,7 @@
 //! Secrets in a destination's settings, and how they are kept out of every text.
 
 use std::fmt;
+use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -8,6 +9,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Judgement, Reason, Verdict};
+
+/// A secret file is read no further: a key has a few hundred bytes, and whatever is larger was named by mistake.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// A text that is never shown: `Debug`, `Display` and serialization give `***`.
 ///
@@ -108,12 +112,24 @@ impl<'de> Visitor<'de> for SecretVisitor {
             file: std::path::PathBuf,
         }
         let Source { file } = Source::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        let text = std::fs::read_to_string(&file).map_err(|error| {
-            de::Error::custom(format!("secret file `{}` cannot be read: {error}", file.display()))
-        })?;
+        let text = read_bounded(&file)
+            .map_err(|error| de::Error::custom(format!("secret file `{}` {error}", file.display())))?;
         Secret::new(text.trim_end_matches(['\r', '\n']))
             .map_err(|error| de::Error::custom(format!("secret file `{}`: {error}", file.display())))
     }
+}
+
+/// The text of a secret file, or what is wrong with it; never a word of the text.
+fn read_bounded(file: &std::path::Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let most = FILE_BYTES_MAX >> 10;
+        return Err(format!("is larger than {most} KiB: name a file that holds the secret alone"));
+    }
+    String::from_utf8(bytes).map_err(|_| "cannot be read: it is no UTF-8".to_owned())
 }
 
 /// Takes known secrets out of texts that a destination or a library wrote.
@@ -189,6 +205,7 @@ impl Redactor {
         match verdict {
             Verdict::Delivered | Verdict::Duplicate | Verdict::Pending(_) => verdict,
             Verdict::Retry(why) => Verdict::Retry(self.clean_reason(why)),
+            Verdict::HungUp(why) => Verdict::HungUp(self.clean_reason(why)),
             Verdict::Reshape(why) => Verdict::Reshape(self.clean_reason(why)),
             Verdict::Refused { why, named } => Verdict::Refused { why: self.clean_reason(why), named },
             Verdict::Denied(why) => Verdict::Denied(self.clean_reason(why)),
@@ -261,6 +278,26 @@ mod tests {
         let secret = read(json!({ "file": path })).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(secret.expose(), "from a file");
+    }
+
+    #[test]
+    fn a_secret_file_over_the_limit_is_refused_by_its_name_and_not_read() {
+        let path = std::env::temp_dir().join(format!("trailship-large-secret-{}", std::process::id()));
+        let of = |bytes: usize| {
+            std::fs::write(&path, "x".repeat(bytes)).unwrap();
+            read(json!({ "file": path }))
+        };
+        assert_eq!(of(64 << 10).unwrap().expose().len(), 64 << 10);
+        let error = of((64 << 10) + 1).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        let expected = format!(
+            "secret file `{}` is larger than 64 KiB: name a file that holds the secret alone",
+            path.display()
+        );
+        assert!(error.contains(&expected) && !error.contains("xx"), "{error}");
+        // What never ends is not read to its end.
+        let error = read(json!({ "file": "/dev/zero" })).unwrap_err();
+        assert!(error.contains("`/dev/zero` is larger than 64 KiB"), "{error}");
     }
 
     #[test]

@@ -32,6 +32,8 @@ struct Scripted {
     group: Mutex<fn(u32) -> String>,
     /// The id of an event that cannot be encoded.
     poison: Mutex<Option<String>>,
+    /// How often it was told that its set-up is suspected.
+    doubted: AtomicU64,
 }
 
 impl Scripted {
@@ -46,6 +48,7 @@ impl Scripted {
             event_bytes_max: None,
             group: Mutex::new(|_| String::new()),
             poison: Mutex::default(),
+            doubted: AtomicU64::new(0),
         })
     }
 
@@ -99,6 +102,10 @@ impl Sink for Scripted {
         // Told once, as Splunk does.
         let told = tokens.iter().map(|token| confirmed.remove(&token.id)).collect();
         Ok(told)
+    }
+
+    async fn doubted(&self) {
+        self.doubted.fetch_add(1, Ordering::Relaxed);
     }
 
     fn requires_confirmation(&self) -> bool {
@@ -334,6 +341,7 @@ async fn one_refused_event_of_a_thousand_is_found_in_at_most_25_requests() {
     assert!(bench.ship(1000).await);
     assert_eq!(bench.dead(), ["617"]);
     assert_eq!(bench.lane.stats().count(Outcome::Delivered), 999);
+    assert_eq!(bench.sink.doubted.load(Ordering::Relaxed), 0, "one event's fault is not the set-up's");
     assert!(bench.sink.requests() <= 25, "{}", bench.sink.requests());
 }
 
@@ -352,6 +360,10 @@ async fn what_no_event_survives_denies_the_lane_and_dead_letters_nothing() {
     assert!(matches!(bench.lane.health().state(), LaneState::Denied(_)));
     assert!(bench.dead().is_empty());
     assert!(bench.sink.requests() < 40, "{}", bench.sink.requests());
+    let doubted = || bench.sink.doubted.load(Ordering::Relaxed);
+    assert_eq!(doubted(), 1, "the credentials may be at fault");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((3..20).contains(&doubted()), "with each probe: {}", doubted());
     // The set-up is mended: the lane opens by itself, and everything owed is delivered.
     bench.sink.now(all_good);
     let _pass = bench.lane.admit_pass().await.unwrap();
@@ -1134,4 +1146,97 @@ async fn too_many_events_that_wait_by_themselves_shut_the_lane() {
     bench.offer(3000);
     bench.shuts().await;
     assert!(bench.lane.stats().in_flight() <= 8, "the rest was let go of");
+}
+
+/// Takes events one by one up to those with these ids, over which it closes.
+fn hangs_up_over(bad: &'static [&'static str]) -> impl Fn(&[String], &Attempt) -> Judgement {
+    let closed = || Reason::new(ReasonCode::Connection, "closed");
+    move |ids, _| {
+        let taken = ids.iter().take_while(|id| !bad.contains(&id.as_str())).count();
+        let mut verdicts = vec![Verdict::Delivered; taken];
+        if taken < ids.len() {
+            verdicts.push(Verdict::HungUp(closed()));
+        }
+        verdicts.resize(ids.len(), Verdict::Retry(closed()));
+        Judgement::Each(verdicts)
+    }
+}
+
+/// One request at once, as the connection that an event breaks may be the only one.
+fn one_at_once() -> LaneConfig {
+    LaneConfig { concurrency_max: 1, ..config() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_over_which_the_destination_hangs_up_is_at_fault_once_others_were_taken_eight_times() {
+    let bench = Bench::start(Scripted::new(hangs_up_over(&["617"])), one_at_once());
+    bench.offer(1000);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.lane.stats().count(Outcome::Delivered), 999, "it holds up nobody");
+    // Nothing else comes: whatever it does, nobody bears witness.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(bench.dead().is_empty());
+    let mut rounds = 0;
+    while bench.dead().is_empty() {
+        let share = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(0..1)));
+        for parcel in parcels(1) {
+            bench.lane.offer(&parcel, &share);
+        }
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        assert!(bench.lane.health().state().is_open());
+        rounds += 1;
+        assert!(rounds < 12);
+    }
+    assert!(rounds >= 6, "{rounds}");
+    assert_eq!(bench.dead(), ["617"]);
+    let letters = bench.letters.letters();
+    assert!(letters[0].reason.contains("closed 8 times over this event alone"), "{}", letters[0].reason);
+    assert!(bench.share.idle().await.is_closed());
+    let alone = bench.sink.sends.lock().unwrap().iter().skip(2).all(|ids| ids.len() == 1);
+    assert!(alone, "with others beside it nobody could tell");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_hangs_up_over_everything_is_out_of_order_and_blames_no_event() {
+    let hangs_up = |ids: &[String], _: &Attempt| {
+        let closed = || Reason::new(ReasonCode::Connection, "closed");
+        let mut verdicts = vec![Verdict::HungUp(closed())];
+        verdicts.resize(ids.len(), Verdict::Retry(closed()));
+        Judgement::Each(verdicts)
+    };
+    let bench = Bench::start(Scripted::new(hangs_up), one_at_once());
+    bench.offer(100);
+    let waited = bench.shuts().await;
+    assert!((60..100).contains(&waited.as_secs()), "{waited:?}");
+    assert!(matches!(bench.lane.health().state(), LaneState::Unavailable(_)));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(bench.dead().is_empty());
+    let requests = bench.sink.requests();
+    assert!(requests < 800, "with a probe in ten seconds at most it is not hammered: {requests}");
+    bench.sink.now(all_good);
+    let _pass = bench.lane.admit_pass().await.unwrap();
+    assert!(bench.ship(100).await);
+    assert!(bench.dead().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_in_the_end_was_never_at_fault_however_often_it_was_hung_up_over() {
+    let times = AtomicU64::new(0);
+    let bench = Bench::start(
+        Scripted::new(move |ids, attempt| match ids.iter().any(|id| id == "7") {
+            true if times.fetch_add(1, Ordering::Relaxed) < 7 => hangs_up_over(&["7"])(ids, attempt),
+            _ => all_good(ids, attempt),
+        }),
+        one_at_once(),
+    );
+    bench.offer(20);
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        let share = Share::owing(&sinks::RangeSet::from_ranges(std::iter::once(0..1)));
+        for parcel in parcels(1) {
+            bench.lane.offer(&parcel, &share);
+        }
+    }
+    assert!(bench.share.idle().await.is_closed());
+    assert!(bench.dead().is_empty());
 }

@@ -94,6 +94,7 @@ impl Bench {
             files: Arc::new(MemoryFiles::new()),
             objects: Arc::new(NoStores),
             timeout: Duration::from_secs(60),
+            redactor: built.redactor,
         };
         let sink = assemble(&ports).unwrap();
         let config = LaneConfig {

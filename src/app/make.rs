@@ -11,7 +11,7 @@ use sinks::destinations::{Additions, Built, Carrier, Finding, SinkPorts};
 use sinks::ports::{Authorize, Clock, Compute, Files, Random, Renew, Transport};
 use sinks::{
     BatchConfig, ConsoleSink, FileSink, HttpDestination, Lane, LaneConfig, LanePorts, LineFormat, ObjectSink,
-    RenewingSink, RetryConfig, Sink,
+    Redactor, RenewingSink, RetryConfig, Sink,
 };
 
 use super::Wires;
@@ -117,6 +117,7 @@ impl Makers {
     fn destination(&self, config: &SinkConfig, built: Built, network: &Network) -> anyhow::Result<MadeSink> {
         let transport = self.wires.transport(config, &built, network)?;
         let authorize = self.authorize(&built)?;
+        let redactor = built.redactor.clone();
         match built.carrier {
             Carrier::Http(sink) => {
                 let compute = Arc::clone(&self.compute);
@@ -128,11 +129,11 @@ impl Makers {
                 }))
             }
             Carrier::Own(assemble) => {
-                let made = assemble(&self.ports(config, transport, network)?);
+                let made = assemble(&self.ports(config, transport, network, redactor)?);
                 made.map(MadeSink::Events).map_err(|why| anyhow!("{why}"))
             }
             Carrier::Objects(assemble) => {
-                let made = assemble(&self.ports(config, transport, network)?);
+                let made = assemble(&self.ports(config, transport, network, redactor)?);
                 made.map(MadeSink::Objects).map_err(|why| anyhow!("{why}"))
             }
         }
@@ -144,6 +145,7 @@ impl Makers {
         config: &SinkConfig,
         transport: Arc<dyn Transport>,
         network: &Network,
+        redactor: Redactor,
     ) -> anyhow::Result<SinkPorts> {
         Ok(SinkPorts {
             transport,
@@ -154,6 +156,7 @@ impl Makers {
             files: Arc::clone(&self.files),
             objects: Arc::new(S3Buckets { identities: Arc::clone(&self.identities) }),
             timeout: network.timeout,
+            redactor,
         })
     }
 

@@ -230,6 +230,21 @@ fn a_metadata_service_is_no_destination_and_no_proxy() {
 }
 
 #[test]
+fn a_sink_that_makes_its_own_requests_has_a_proxy_and_no_compression() {
+    let sink = "type = \"alert_logic_ingest\"\naccess_key_id = \"a\"\nsecret_key = \"${K}\"\nsource_id = \"s\"\n\
+                host_id = \"h\"\nmessage_type = \"t\"";
+    let with = |line: &str| read_with(&http(&format!("{sink}\n{line}")), &machine(&[("K", "hunter2")]));
+    let config = with("proxy = \"http://u:passw0rd@proxy.example\"").unwrap();
+    let SinkKind::Destination(network, _) = &config.sinks.first().unwrap().kind else { panic!() };
+    assert_eq!(network.proxy.as_ref().unwrap().expose(), "http://u:passw0rd@proxy.example");
+    assert!(config.effective.contains("proxy = ") && !config.effective.contains("passw0rd"));
+    for line in ["compression = \"gzip\"", "ack_timeout = \"1s\""] {
+        let problems = with(line).unwrap_err();
+        assert!(problems.first().unwrap().contains("unknown key"), "{problems:?}");
+    }
+}
+
+#[test]
 fn the_destinations_own_keys_are_checked_with_their_lines() {
     refused(
         &http(&format!("{SEARCH}\nindexx = \"a\"\ntls = {{ ca_fil = \"\" }}")),

@@ -112,6 +112,54 @@ async fn smaller_windows_are_sent_to_a_server_that_closes_on_large_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_always_makes_the_server_close_is_dead_lettered_in_the_end_and_holds_up_nobody() {
+    let (bench, logstash) = start(|_| {}).await;
+    let config = config(&[&logstash.endpoint], "batch = { max_events = 100 }\nconcurrency = { max = 1 }");
+    let mut generator = Generator::new(77);
+    let sample = generator.log_file(100);
+    let bad = sample.issued[60].event_id.clone().unwrap();
+    logstash.set_mode(Failure::RefuseContaining(bad.clone()));
+    let mut agent = bench.run(&config);
+    bench.issue(&sample);
+    let mut others = 0;
+    let start = tokio::time::Instant::now();
+    while bench.letters().is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "it is never dead-lettered: {:?}",
+            logstash.counts()
+        );
+        others += bench.issue_all(&mut generator, [1; 5]).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    let letters = bench.letters();
+    assert_eq!(letters.len(), 1, "{letters:#?}");
+    assert!(letters[0]["record"].as_str().unwrap().contains(&bad), "{letters:#?}");
+    let why = letters[0]["reason"].as_str().unwrap_or_else(|| panic!("{letters:#?}"));
+    assert!(why.contains("the connection was closed 8 times over this event alone"), "{why}");
+    let report = bench.assert_passes(&config);
+    assert_eq!((report.sinks[0].stored, report.sinks[0].dead_lettered), (99 + others, 1), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_closes_over_everything_is_out_of_order_and_no_event_is_to_blame() {
+    let (bench, logstash) = start(|_| {}).await;
+    let config = config(&[&logstash.endpoint], "batch = { max_events = 10 }");
+    logstash.set_mode(Failure::RefuseAll);
+    let mut agent = bench.run(&config);
+    bench.issue_all(&mut Generator::new(78), [20; 2]).await;
+    let refused = || logstash.counts().failures >= 60;
+    bench.until(&mut agent, "it has closed often", refused).await;
+    assert_eq!(bench.letters(), Vec::<Value>::new());
+    logstash.set_mode(Mode::default());
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    assert_all_stored(&bench, &config);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_second_endpoint_takes_over_and_idle_connections_that_were_closed_are_noticed() {
     let (bench, logstash) = start(|options| options.idle_timeout = Duration::from_millis(300)).await;
     // Nobody listens at the first.

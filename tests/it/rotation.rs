@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use testkit::aws::{AwsFault, FaultRule};
+use testkit::destinations::LogglyOptions;
 use testkit::generate::Generator;
 use testkit::http::{Handler, Request, Response, Server};
 
-use crate::bench::{Bench, http_client};
+use crate::bench::{Bench, Setup, http_client};
 use crate::config::{Config, Sink};
 
 const SECRET: &str = "arn:aws:secretsmanager:us-east-1:111122223333:secret:trailship/search-AbCdEf";
@@ -166,4 +167,28 @@ async fn a_secret_that_cannot_be_read_is_named_with_its_key_and_the_remedy() {
     let (code, text) = said("run", &[]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("allow secretsmanager:GetSecretValue"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loggly_token_that_was_replaced_is_read_again_whatever_the_old_one_is_answered() {
+    for status in [400, 403] {
+        let loggly = LogglyOptions { wrong_token_status: status, ..LogglyOptions::default() };
+        let bench = Bench::start_with(Setup { loggly, ..Setup::default() }).await;
+        fs::write(bench.path("token"), "0000-replaced").unwrap();
+        let table = format!(
+            "type = \"loggly\"\nendpoint = {:?}\ntoken = {{ file = \"token\" }}\n{SOON}",
+            bench.loggly.url
+        );
+        let config = Config::new().other("loggly", &table);
+        let mut agent = bench.run(&config);
+        agent.page("/livez").await;
+        fs::write(bench.path("token"), &bench.secrets.loggly).unwrap();
+        bench.issue_all(&mut Generator::new(93), [20; 5]).await;
+        bench.until_quiet(&mut agent).await;
+        assert_eq!(agent.coded("secrets_read_again").len(), 1, "{status}");
+        assert_eq!(bench.letters(), Vec::<serde_json::Value>::new(), "{status}");
+        assert!(agent.stop().await.success());
+        let report = bench.assert_passes(&config);
+        assert_eq!(report.sinks[0].stored, 100, "{report}");
+    }
 }

@@ -146,6 +146,8 @@ impl World {
         let (queue, password) = (self.bench.aws.queue(QUEUE).url(), password("logstash-http"));
         let queue = queue.replace(&self.bench.aws.url(), aws);
         let proxy = at["es_bearer"].replace("://", &format!("://me:{}@", mark("es-proxy")));
+        let ingest_proxy =
+            at["alert_logic_ingest"].replace("://", &format!("://me:{}@", mark("alert-logic-proxy")));
         let lines =
             "timeout = \"1s\"\nconnect_timeout = \"1s\"\nretry = { initial = \"20ms\", max = \"100ms\" }";
         let ingest = AlertLogicOptions::default();
@@ -219,7 +221,9 @@ password = '{password}'
 {lines}
 [sinks.alert_logic_ingest]
 type = "alert_logic_ingest"
-endpoint = "{alert_logic}"
+endpoint = "http://alert-logic.invalid"
+allow_plaintext = true
+proxy = "{ingest_proxy}"
 access_key_id = "{access_key_id}"
 secret_key = "{alert_logic_key}"
 source_id = "{source_id}"
@@ -248,7 +252,6 @@ path = "out/events.ndjson"
             http_path = mark("http-path"),
             http_header = mark("http-header"),
             logstash_http = at["logstash_http"],
-            alert_logic = at["alert_logic_ingest"],
             alert_logic_key = mark("alert-logic"),
             access_key_id = ingest.access_key_id,
             source_id = ingest.source_id,

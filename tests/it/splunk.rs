@@ -69,9 +69,14 @@ async fn with_acknowledgement_a_message_is_deleted_only_when_the_indexers_confir
 
 /// Passes connections on to `target`, through TLS with a certificate of the tests' own authority; its port.
 pub(crate) async fn tls_before(target: &str) -> u16 {
+    tls_for(target, Clients::Any).await
+}
+
+/// The same for clients that prove who they are, or for any.
+pub(crate) async fn tls_for(target: &str, clients: Clients) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (acceptor, target) = (acceptor(Clients::Any).unwrap(), target.to_owned());
+    let (acceptor, target) = (acceptor(clients).unwrap(), target.to_owned());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, target) = (acceptor.clone(), target.clone());
@@ -87,7 +92,7 @@ pub(crate) async fn tls_before(target: &str) -> u16 {
 }
 
 /// A proxy that makes tunnels; its port, and how many it has made.
-async fn proxy() -> (u16, Arc<AtomicUsize>) {
+pub(crate) async fn proxy() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let tunnels = Arc::new(AtomicUsize::new(0));

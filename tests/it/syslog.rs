@@ -11,6 +11,7 @@ use testkit::tls::{AUTHORITY_PEM, CLIENT_KEY, CLIENT_PEM, Clients, acceptor};
 
 use crate::bench::Bench;
 use crate::config::{Config, Sink};
+use crate::splunk::{proxy, tls_for};
 
 async fn receiver(bench: &mut Bench, options: SyslogOptions) -> Syslog {
     let syslog = Syslog::start(bench.ledger.clone(), options).await.unwrap();
@@ -206,4 +207,34 @@ async fn the_ingest_service_of_alert_logic_gets_everything_through_lost_answers_
     assert_eq!(report.sinks[0].stored, 1000, "{report}");
     assert!(report.sinks[0].duplicates_with_cause() > 0, "{report}");
     assert!(!agent.log().text().contains(&options.secret_key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alert_logic_behind_a_proxy_gets_everything_with_an_authority_and_a_certificate_of_our_own() {
+    let mut bench = Bench::start().await;
+    let options = AlertLogicOptions::default();
+    let service =
+        std::sync::Arc::new(AlertLogic::start(bench.ledger.clone(), options.clone()).await.unwrap());
+    let counted = std::sync::Arc::clone(&service);
+    bench.watch(move || counted.counts());
+    let port = tls_for(service.url.trim_start_matches("http://"), Clients::Signed).await;
+    let (proxy, tunnels) = proxy().await;
+    for (file, pem) in [("ca.pem", AUTHORITY_PEM), ("client.pem", CLIENT_PEM), ("client.key", CLIENT_KEY)] {
+        std::fs::write(bench.path(file), pem).unwrap();
+    }
+    let table = format!(
+        "type = \"alert_logic_ingest\"\nendpoint = \"https://localhost:{port}\"\naccess_key_id = \"{}\"\n\
+         secret_key = \"{}\"\nsource_id = \"{}\"\nhost_id = \"{}\"\nmessage_type = \"json/cloudtrail\"\n\
+         proxy = \"http://127.0.0.1:{proxy}\"\n\
+         tls = {{ ca_file = \"ca.pem\", cert_file = \"client.pem\", key_file = \"client.key\" }}",
+        options.access_key_id, options.secret_key, options.source_id, options.host_id
+    );
+    let config = Config::new().other("alert_logic_ingest", &table);
+    bench.issue_all(&mut Generator::new(87), [50; 10]).await;
+    let mut agent = bench.run(&config);
+    bench.until_quiet(&mut agent).await;
+    assert!(agent.stop().await.success());
+    assert!(tunnels.load(std::sync::atomic::Ordering::Relaxed) > 0, "the proxy was not used");
+    let report = bench.assert_passes(&config);
+    assert_eq!(report.sinks[0].stored, 500, "{report}");
 }

@@ -10,6 +10,7 @@ pub(super) struct Sorted {
     pub(super) accepted: Vec<(Item, Outcome)>,
     pub(super) pending: Vec<(Item, Token)>,
     pub(super) retry: Vec<(Item, Reason)>,
+    pub(super) hung_up: Vec<(Item, Reason)>,
     pub(super) reshape: Vec<Item>,
     pub(super) named: Vec<(Item, Reason)>,
     pub(super) suspects: Vec<(Item, Reason)>,
@@ -30,6 +31,11 @@ impl Sorted {
             Verdict::Retry(why) => {
                 self.reasons.push(why.clone());
                 self.retry.push((item, why));
+                return;
+            }
+            Verdict::HungUp(why) => {
+                self.reasons.push(why.clone());
+                self.hung_up.push((item, why));
                 return;
             }
             Verdict::Reshape(why) if shape == Shape::Normal => {

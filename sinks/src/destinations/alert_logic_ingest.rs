@@ -72,7 +72,7 @@ impl Destination for Settings {
         // Always, and always zlib.
         compression: Compression::Deflate(1),
         idle_connection_max: None,
-        reach: Reach::Stream,
+        reach: Reach::Requests,
     };
 
     fn build(self, common: &CommonSettings) -> Result<Built, Invalid> {
@@ -102,10 +102,9 @@ impl Destination for Settings {
             host_id: self.host_id,
             message_type: self.message_type,
         };
-        let (origin, known) = (endpoint.origin, redactor.clone());
-        let residency = self.residency;
+        let (origin, residency) = (endpoint.origin, self.residency);
         let assemble = move |ports: &SinkPorts| {
-            let sessions = Sessions::new(endpoint.base, basic, residency, ports, known);
+            let sessions = Sessions::new(endpoint.base, basic, residency, ports);
             Ok(Arc::new(Ingest {
                 format: Arc::new(format),
                 sessions,
@@ -232,6 +231,10 @@ impl Sink for Ingest {
             Encoded { plain_len: body.len(), bytes: out.into() }
         });
         encoded.await.filter(|encoded| !encoded.bytes.is_empty()).ok_or_else(not_encoded)
+    }
+
+    fn compresses(&self) -> bool {
+        true
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, _attempt: &Attempt) -> Judgement {

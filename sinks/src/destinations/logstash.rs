@@ -152,6 +152,16 @@ struct Kept {
     since: Duration,
 }
 
+/// What a connection was closed over, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Nothing,
+    /// A window that the next will be smaller than.
+    LargeWindow,
+    /// A window of a single event, of which nothing was acknowledged.
+    OneEvent,
+}
+
 impl Logstash {
     /// The slot's connection if it is still good, else a new one; whether it is a kept one.
     async fn connection(&self, attempt: &Attempt) -> Result<(Connection<Box<dyn Stream>>, bool), Reason> {
@@ -182,13 +192,16 @@ impl Logstash {
     }
 
     /// What a failure after `acked` acknowledged events of `count` comes to.
-    fn judge(count: usize, acked: usize, failed: Failed, is_too_large: bool) -> Judgement {
-        if acked == 0 && !is_too_large {
+    fn judge(count: usize, acked: usize, failed: Failed, over: Over) -> Judgement {
+        if acked == 0 && over == Over::Nothing {
             return Judgement::Unavailable { why: failed.why, retry_after: None };
         }
         // What is judged event by event is encoded anew: from the first that is not stored on, in windows as large as
         // they may be by now.
         let mut verdicts = vec![Verdict::Delivered; acked];
+        if over == Over::OneEvent {
+            verdicts.push(Verdict::HungUp(failed.why.clone()));
+        }
         verdicts.resize(count, Verdict::Retry(failed.why));
         Judgement::Each(verdicts)
     }
@@ -204,6 +217,10 @@ impl Sink for Logstash {
         let (format, events, window) = (Arc::clone(&self.format), Arc::clone(events), self.window.now());
         let encode = move || frames::encode(&format.common, &events, window as usize, format.compression);
         run_on(&*self.compute, encode).await.flatten().ok_or_else(not_encoded)
+    }
+
+    fn compresses(&self) -> bool {
+        self.format.compression != Compression::None
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
@@ -227,11 +244,15 @@ impl Sink for Logstash {
                 Err(failed) => {
                     // A kept connection may have been closed for its age. A new one that is closed over its first
                     // large window is taken for a server with a limit, which has no other way to say so.
-                    let is_suspect = failed.is_closed && failed.acked == 0 && !is_kept;
-                    let is_too_large =
-                        is_suspect && window.count > connection.largest && self.window.refused(window.count);
+                    let is_suspect = failed.is_closed && failed.acked == 0 && (!is_kept || acked > 0);
+                    let is_large = !is_kept && window.count > connection.largest;
+                    let over = match window.count {
+                        1 if is_suspect => Over::OneEvent,
+                        count if is_suspect && is_large && self.window.refused(count) => Over::LargeWindow,
+                        _ => Over::Nothing,
+                    };
                     let acked = acked + failed.acked as usize;
-                    return Self::judge(events.len(), acked, failed, is_too_large);
+                    return Self::judge(events.len(), acked, failed, over);
                 }
             }
         }

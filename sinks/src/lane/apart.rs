@@ -1,4 +1,5 @@
-//! Events that wait by themselves: the destination's set-up does not let them in, while it takes others.
+//! Events that wait by themselves: the destination's set-up does not let them in, or it hangs up over them, while it takes
+//! others.
 
 use std::time::Duration;
 

@@ -118,9 +118,10 @@ impl Batcher {
         self.open.drain(..).flat_map(|open| open.items).collect()
     }
 
-    /// The same events by group, each group in order.
+    /// The same events by group, each group in order; what goes alone is a group of its own.
     pub(super) fn apart(&mut self, items: Vec<Item>) -> Vec<Vec<Item>> {
         let mut groups: Vec<(String, Vec<Item>)> = Vec::new();
+        let (alone, items): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.hang_ups() > 0);
         for item in items {
             self.read_group(&item);
             match groups.iter_mut().find(|(group, _)| *group == self.group) {
@@ -128,6 +129,7 @@ impl Batcher {
                 None => groups.push((self.group.clone(), vec![item])),
             }
         }
-        groups.into_iter().map(|(_, items)| items).collect()
+        // Last: the others may bear witness.
+        groups.into_iter().map(|(_, items)| items).chain(alone.into_iter().map(|item| vec![item])).collect()
     }
 }

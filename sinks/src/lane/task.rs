@@ -10,7 +10,6 @@ use tokio::task::{Id, JoinSet};
 use super::apart::Apart;
 use super::batcher::{Batcher, Closed};
 use super::{Command, LaneConfig};
-use crate::Reason;
 use crate::delivery::{Courier, Ended, Item, PROBES_MAX};
 use crate::health::LaneState;
 use crate::retry::{Delays, RetryConfig};
@@ -249,12 +248,12 @@ impl LaneTask {
         self.schedule_probe(retry_after);
     }
 
-    /// Lets events wait that the destination's set-up does not let in. With too many of them the lane shuts.
-    fn keep_apart(&mut self, items: Vec<Item>, why: Option<Reason>) {
+    /// Lets events wait that the destination's set-up does not let in, or over which it hangs up. With too many of them the lane shuts.
+    fn keep_apart(&mut self, items: Vec<Item>, state: Option<LaneState>) {
         let now = self.now();
         let over = self.apart.keep(items, now, &*self.courier.random);
-        if let (false, Some(why)) = (over.is_empty(), why) {
-            self.shut(LaneState::Denied(why), over, None);
+        if let (false, Some(state)) = (over.is_empty(), state) {
+            self.shut(state, over, None);
         }
     }
 

@@ -49,7 +49,9 @@ pub(super) async fn send(sink: &SinkConfig, makers: &Makers) -> Finding {
             Finding::good(format!("delivered: look for the event {id} of source test.trailship"))
         }
         Some(Verdict::Pending(token)) => confirmed(&*made, token, &id, makers).await,
-        Some(Verdict::Retry(why)) => Finding::failed(format!("not taken, to be sent again later: {why}")),
+        Some(Verdict::Retry(why) | Verdict::HungUp(why)) => {
+            Finding::failed(format!("not taken, to be sent again later: {why}"))
+        }
         Some(Verdict::Reshape(why) | Verdict::Refused { why, .. }) => {
             Finding::failed(format!("refused: {why}"))
         }

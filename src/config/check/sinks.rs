@@ -34,7 +34,10 @@ const LOCAL_DEFAULTS: Defaults = Defaults {
     reach: Reach::Store,
 };
 
-/// The network keys that a sink with a connection of its own has; one that speaks HTTP has all.
+/// The network keys that a sink with requests of its own making has; one that speaks HTTP has all.
+const REQUEST_KEYS: [&str; 5] = ["timeout", "connect_timeout", "allow_plaintext", "tls", "proxy"];
+
+/// The network keys that a sink with a connection of its own has.
 const STREAM_KEYS: [&str; 4] = ["timeout", "connect_timeout", "allow_plaintext", "tls"];
 
 impl Checker<'_> {
@@ -62,6 +65,7 @@ impl Checker<'_> {
         let mut network_keys = all_network_keys.clone();
         match defaults.reach {
             Reach::Http => {}
+            Reach::Requests => network_keys.retain(|key| REQUEST_KEYS.contains(key)),
             Reach::Stream => network_keys.retain(|key| STREAM_KEYS.contains(key)),
             // What writes here has no key of the network, and says so; a store may have the same word for its own.
             Reach::Store if local => {}
@@ -222,15 +226,15 @@ impl Checker<'_> {
 
     /// Keeps the network keys that the sink has for the effective configuration.
     fn keep_network(&self, name: &str, raw: &RawNetwork, reach: Reach) {
-        match reach {
-            Reach::Http => self.keep(&["sinks", name], raw),
-            Reach::Stream => {
-                let mut table = toml::Table::try_from(raw).unwrap_or_default();
-                table.retain(|key, _| STREAM_KEYS.contains(&key));
-                self.keep(&["sinks", name], &table);
-            }
-            Reach::Store => {}
-        }
+        let keys: &[&str] = match reach {
+            Reach::Http => return self.keep(&["sinks", name], raw),
+            Reach::Requests => &REQUEST_KEYS,
+            Reach::Stream => &STREAM_KEYS,
+            Reach::Store => return,
+        };
+        let mut table = toml::Table::try_from(raw).unwrap_or_default();
+        table.retain(|key, _| keys.contains(&key));
+        self.keep(&["sinks", name], &table);
     }
 
     fn tls(&self, raw: &RawTls, path: &str) -> Tls {

@@ -44,6 +44,8 @@ pub struct LogglyOptions {
     pub event_bytes_max: usize,
     /// What becomes of an event that is too long.
     pub oversized: Oversized,
+    /// What a wrong token is answered: 403, and 400 has been seen as well.
+    pub wrong_token_status: u16,
     /// Whether gzip is understood. Loggly documents nothing of it.
     pub gzip: bool,
 }
@@ -58,6 +60,7 @@ impl Default for LogglyOptions {
             batch_bytes_max: 5_000_000,
             event_bytes_max: 1_000_000,
             oversized: Oversized::default(),
+            wrong_token_status: 403,
             gzip: false,
         }
     }
@@ -126,7 +129,7 @@ impl Inputs {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let tags = match parts[..] {
             ["bulk", token] | ["bulk", token, "tag", _] if token != self.options.token => {
-                return page(403, "Forbidden");
+                return page(self.options.wrong_token_status, "Forbidden");
             }
             ["bulk", _] => "",
             ["bulk", _, "tag", tags] => tags,

@@ -176,6 +176,11 @@ impl Input {
             | Failure::ReadOnly(_) => return Ok(After::Close),
             _ => {}
         }
+        // Nor for an event that it chokes on: Logstash closes, and keeps nothing of the window.
+        if window.events.iter().any(|event| turn.refuses(event, &ADDITIONS.read(event))) {
+            self.desk.count(|counts| counts.refused += 1);
+            return Ok(After::Close);
+        }
         let total = window.events.len();
         let half = matches!(turn.failure, Failure::PartlyStored | Failure::ShortAnswer) && total > 1;
         let every = if half { total.div_ceil(2) } else { self.options.ack_every.max(1) };

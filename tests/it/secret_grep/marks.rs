@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 /// Every kind of secret that a configuration can hold, each with a text of its own.
-pub(super) const KINDS: [&str; 19] = [
+pub(super) const KINDS: [&str; 20] = [
     "es-key",
     "es-password",
     "es-bearer",
@@ -21,6 +21,7 @@ pub(super) const KINDS: [&str; 19] = [
     "http-bearer",
     "logstash-http",
     "alert-logic",
+    "alert-logic-proxy",
     "admin",
     "external-id",
     "aws-key",

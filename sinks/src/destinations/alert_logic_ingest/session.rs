@@ -62,20 +62,14 @@ struct Located {
 }
 
 impl Sessions {
-    pub(super) fn new(
-        base: String,
-        basic: String,
-        residency: String,
-        ports: &SinkPorts,
-        redactor: Redactor,
-    ) -> Self {
+    pub(super) fn new(base: String, basic: String, residency: String, ports: &SinkPorts) -> Self {
         Self {
             base,
             basic,
             residency,
             transport: Arc::clone(&ports.transport),
             clock: Arc::clone(&ports.clock),
-            redactor,
+            redactor: ports.redactor.clone(),
             current: tokio::sync::Mutex::default(),
         }
     }

@@ -113,7 +113,10 @@ fn settings(more: Value) -> Settings {
 }
 
 fn sink(service: &Arc<Service>) -> Arc<dyn Sink> {
-    let Carrier::Own(assemble) = settings(json!({})).build(&common()).unwrap().carrier else { panic!() };
+    let built = settings(json!({})).build(&common()).unwrap();
+    let Carrier::Own(assemble) = built.carrier else { panic!() };
+    let mut redactor = built.redactor;
+    redactor.add("hunter2-proxy");
     let ports = SinkPorts {
         transport: service.clone(),
         dialer: Arc::new(Nothing),
@@ -123,6 +126,7 @@ fn sink(service: &Arc<Service>) -> Arc<dyn Sink> {
         files: Arc::new(Nothing),
         objects: Arc::new(Nothing),
         timeout: Duration::from_secs(60),
+        redactor,
     };
     assemble(&ports).unwrap()
 }
@@ -233,7 +237,11 @@ async fn every_answer_has_its_judgement() {
         (500, "", "Unavailable", ReasonCode::ServerError),
         (503, "", "Unavailable", ReasonCode::ServerError),
     ] {
-        let last = answer(status, &[("content-type", kind)], "you sent hunter2-token-1 hunter2-secret");
+        let last = answer(
+            status,
+            &[("content-type", kind)],
+            "you sent hunter2-token-1 hunter2-secret by hunter2-proxy",
+        );
         let service = service(token(1, 1_700_100_000).into_iter().chain([last]));
         let judgement = format!("{:?}", send(&sink(&service)).await);
         assert!(judgement.starts_with(expected), "{status}: {judgement}");
@@ -250,7 +258,7 @@ async fn no_event_is_to_blame_for_what_is_asked_before_it_is_sent() {
     let [good, _] = token(1, 1_700_100_000);
     for (answers, expected, code) in [
         (vec![answer(401, &[], "")], "Denied", ReasonCode::Unauthorized),
-        (vec![answer(400, &[], "hunter2-secret")], "Denied", ReasonCode::Misconfigured),
+        (vec![answer(400, &[], "hunter2-secret by hunter2-proxy")], "Denied", ReasonCode::Misconfigured),
         (vec![answer(503, &[], "")], "Unavailable", ReasonCode::ServerError),
         (vec![answer(200, &[], "<html>")], "Unavailable", ReasonCode::Garbled),
         (vec![good.clone(), answer(404, &[], "hunter2-token-1")], "Denied", ReasonCode::Misconfigured),

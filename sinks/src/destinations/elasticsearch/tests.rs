@@ -388,7 +388,7 @@ fn word(verdict: &Verdict) -> (&'static str, Option<ReasonCode>) {
         Verdict::Delivered => ("delivered", None),
         Verdict::Duplicate => ("duplicate", None),
         Verdict::Pending(_) => ("pending", None),
-        Verdict::Retry(why) => ("retry", Some(why.code)),
+        Verdict::Retry(why) | Verdict::HungUp(why) => ("retry", Some(why.code)),
         Verdict::Reshape(why) => ("reshape", Some(why.code)),
         Verdict::Refused { why, named: true } => ("named", Some(why.code)),
         Verdict::Refused { why, named: false } => ("refused", Some(why.code)),

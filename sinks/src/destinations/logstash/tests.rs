@@ -443,6 +443,47 @@ async fn a_peer_that_closes_on_large_windows_gets_smaller_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_single_event_over_which_a_peer_closes_is_told_from_a_connection_that_was_old() {
+    let hung_up = |judgement: &Judgement| {
+        let Judgement::Each(verdicts) = judgement else { panic!("{judgement:?}") };
+        let at = verdicts.iter().position(|verdict| matches!(verdict, Verdict::HungUp(_))).unwrap();
+        assert!(verdicts[..at].iter().all(|verdict| *verdict == Verdict::Delivered), "{verdicts:?}");
+        assert!(
+            verdicts[at + 1..].iter().all(|verdict| matches!(verdict, Verdict::Retry(_))),
+            "{verdicts:?}"
+        );
+        (at, verdicts.len())
+    };
+    let bench = Bench::new(&["a"], 1, Compression::None);
+    // On a new connection, and behind others that were taken.
+    drop(script(bench.peer(), vec![(1, Vec::new())]));
+    assert_eq!(hung_up(&bench.send(&events(3), 0).await), (0, 3));
+    let mut peer = bench.peer();
+    let peer = tokio::spawn(async move {
+        for _ in 0..2 {
+            read_events(&mut peer, 1).await;
+            peer.write_all(&ack(1)).await.unwrap();
+        }
+        read_events(&mut peer, 1).await;
+    });
+    assert_eq!(hung_up(&bench.send(&events(4), 0).await), (2, 4));
+    peer.await.unwrap();
+    // A connection that was kept may have been closed for its age, and silence is no close.
+    let (kept, peer) = duplex(1 << 20);
+    let since = bench.sink.clock.monotonic();
+    bench.sink.kept().insert(0, Kept { connection: Connection::new(Box::new(kept)), since });
+    let peer = tokio::spawn(async move {
+        let mut peer = peer;
+        read_events(&mut peer, 1).await;
+    });
+    assert_eq!(unavailable(&bench.send(&events(1), 0).await).0, ReasonCode::Connection);
+    peer.await.unwrap();
+    let peer = script(bench.peer(), vec![(1, Vec::new())]);
+    assert_eq!(unavailable(&bench.send(&events(1), 0).await).0, ReasonCode::Timeout);
+    drop(peer);
+}
+
+#[tokio::test(start_paused = true)]
 async fn check_knocks_at_each_endpoint_without_an_event() {
     let bench = Bench::new(&["a", "b", "c", "d"], 8, Compression::None);
     let (mut answers, silent, mut other) = (bench.peer(), bench.peer(), bench.peer());
