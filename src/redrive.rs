@@ -180,7 +180,7 @@ impl Redrive {
         let parcel = letter
             .parcel(rfc3339(plan.clock.now()), &self.app.config.agent.labels, minute, &plan.settings.fronts)
             .map_err(Fate::NoEvent)?;
-        let charge = plan.lanes.charge(parcel.memory_bytes(lane.copies())).await;
+        let charge = plan.lanes.charge(parcel.memory_bytes(1)).await;
         let parcel = Arc::new(parcel.with_charge(Some(charge)));
         let share = Share::new();
         lane.offer(&parcel, &share);

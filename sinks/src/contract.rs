@@ -43,11 +43,6 @@ pub trait Sink: Send + Sync {
     /// If it cannot be encoded, which no well-formed event causes: the batch is split like a refused one.
     async fn encode(&self, events: &Arc<[Event]>, shape: Shape) -> Result<Encoded, Reason>;
 
-    /// Whether what [`encode`](Self::encode) gives is compressed: otherwise memory is charged for all of it.
-    fn compresses(&self) -> bool {
-        false
-    }
-
     /// Sends a batch once and judges every event of it.
     ///
     /// Neither retries nor sleeps. [`Judgement::Each`] (and [`Judgement::Strained`]) holds exactly one verdict an event, in the order sent;

@@ -59,24 +59,6 @@ pub struct LogFile {
     pub key_minute: Option<String>,
 }
 
-/// How many lanes make a copy of a parcel's events, by what it is like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copies {
-    /// Compressed ones.
-    pub packed: u64,
-    /// Ones that are as long as they are sent.
-    pub plain: u64,
-}
-
-impl std::iter::Sum for Copies {
-    fn sum<I: Iterator<Item = Self>>(copies: I) -> Self {
-        copies.fold(Self::default(), |all, one| Self {
-            packed: all.packed + one.packed,
-            plain: all.plain + one.plain,
-        })
-    }
-}
-
 /// One chunk of a log file with what is added to its events; shared by all lanes, freed by the last.
 #[derive(Debug)]
 pub struct Parcel {
@@ -131,20 +113,18 @@ impl Parcel {
         &self.chunk
     }
 
-    /// Bytes of memory to charge for it where so many copies are made of it; once charged, what was charged.
+    /// Bytes of memory to charge for it where it goes to so many lanes; once charged, what was charged.
     #[must_use]
-    pub fn memory_bytes(&self, copies: Copies) -> u64 {
+    pub fn memory_bytes(&self, lanes: usize) -> u64 {
         if let Some(charge) = &self.charge {
             return charge.bytes();
         }
         let each = size_of::<u32>() + size_of::<Option<Timestamp>>();
         let held = (self.chunk.memory_bytes() + self.additions.len() + self.chunk.len() * each) as u64;
         // Measured: while a request waits for its answer its lane holds it compressed, with its events' places,
-        // a fifth of the parcel; where it does not compress, the whole text besides. And the allocator keeps an arena
-        // a thread: as parcels are made by one and freed by another, it holds on to three quarters of what is in use.
-        // Uncharged, all of it would come on top.
-        let text = (self.chunk.bytes().len() + self.additions.len()) as u64;
-        held + held * 3 / 4 + held / 5 * (copies.packed + copies.plain) + text * copies.plain
+        // a fifth of the parcel. And the allocator keeps an arena a thread: as parcels are made by one and freed
+        // by another, it holds on to three quarters of what is in use. Uncharged, both would come on top.
+        held + held * 3 / 4 + held / 5 * lanes as u64
     }
 }
 
@@ -254,11 +234,10 @@ mod tests {
     async fn a_parcel_is_charged_for_each_lane_and_keeps_to_what_it_was_charged() {
         let event = Sample::new(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1000))).event();
         let parcel = Parcel::new(Arc::clone(&event.parcel.file), event.chunk().clone(), Vec::new(), vec![0]);
-        let packed = |packed| Copies { packed, plain: 0 };
-        let (one, five) = (parcel.memory_bytes(packed(1)), parcel.memory_bytes(packed(5)));
+        let (one, five) = (parcel.memory_bytes(1), parcel.memory_bytes(5));
         assert!(one > 1000 && one < five && five < 2 * one, "{one} {five}");
         let charge = Budget::new(1 << 20).charge(five).await;
         let parcel = parcel.with_charge(Some(charge));
-        assert_eq!((parcel.memory_bytes(packed(1)), parcel.memory_bytes(packed(5))), (five, five));
+        assert_eq!((parcel.memory_bytes(1), parcel.memory_bytes(5)), (five, five));
     }
 }

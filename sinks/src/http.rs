@@ -83,16 +83,9 @@ fn encode(
 ) -> Encoded {
     let mut body = Body::with_buffer(std::mem::take(&mut buffers.own));
     sink.body(events, shape, &mut body);
-    // It waits for its answer, and perhaps for a retry: it has no bytes to spare.
-    let bytes = match compression {
-        // As long as it will be, it needs no other buffer first.
-        Compression::None => Bytes::from(body.flatten()),
-        Compression::Gzip(_) | Compression::Deflate(_) => {
-            compression.encode(&body, &mut buffers.out);
-            Bytes::copy_from_slice(&buffers.out)
-        }
-    };
-    let encoded = Encoded { plain_len: body.len(), bytes };
+    compression.encode(&body, &mut buffers.out);
+    // It waits for its answer, and perhaps for a retry: a copy has no bytes to spare.
+    let encoded = Encoded { plain_len: body.len(), bytes: Bytes::copy_from_slice(&buffers.out) };
     buffers.own = body.into_buffer();
     for buffer in [&mut buffers.own, &mut buffers.out] {
         if buffer.capacity() > BUFFER_BYTES_KEPT {
@@ -171,10 +164,6 @@ impl Sink for HttpDestination {
             BUFFERS.with_borrow_mut(|buffers| encode(&*sink, &events, shape, compression, buffers))
         });
         encoded.await.filter(|encoded| !encoded.bytes.is_empty()).ok_or_else(not_encoded)
-    }
-
-    fn compresses(&self) -> bool {
-        self.compression != Compression::None
     }
 
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {

@@ -26,7 +26,7 @@ use crate::ports::{Clock, Compute, Random};
 use crate::retry::RetryConfig;
 use crate::settle::{Owed, Share};
 use crate::stats::LaneStats;
-use crate::{Copies, Event, ObjectSink, Parcel, Sink};
+use crate::{Event, ObjectSink, Parcel, Sink};
 
 pub use pass::LanePass;
 use pass::{Begun, Objects};
@@ -84,8 +84,6 @@ pub struct Lane {
     commands: mpsc::UnboundedSender<Command>,
     /// For a lane that stores objects.
     objects: Option<Arc<Objects>>,
-    /// What it makes of a parcel while its answer is waited for.
-    copies: Copies,
     /// Passes that read log files again for this lane alone.
     passes: Semaphore,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -113,10 +111,6 @@ impl Lane {
     #[must_use]
     pub fn start(config: LaneConfig, sink: Arc<dyn Sink>, ports: LanePorts) -> Self {
         let health = Self::healthy(&config);
-        let copies = match sink.compresses() {
-            true => Copies { packed: 1, plain: 0 },
-            false => Copies { packed: 0, plain: 1 },
-        };
         let courier = Courier {
             name: config.name.clone(),
             sink_type: config.sink_type.clone(),
@@ -131,7 +125,7 @@ impl Lane {
         };
         let stats = Arc::new(LaneStats::default());
         let task = task::LaneTask::new(config.clone(), Arc::new(courier), Arc::clone(&stats));
-        Self::run(config, stats, health, (None, copies), |orders| task.run(orders))
+        Self::run(config, stats, health, None, |orders| task.run(orders))
     }
 
     /// Starts a lane for a sink that stores objects, on the current runtime; they are made on `compute`.
@@ -157,8 +151,7 @@ impl Lane {
         };
         let objects = Arc::new(Objects::new(sink, compute, config.memory_part));
         let task = objects::ObjectTask::new(courier, Arc::clone(&objects));
-        let copies = Copies { packed: 1, plain: 0 };
-        Self::run(config, Arc::default(), health, (Some(objects), copies), |orders| task.run(orders))
+        Self::run(config, Arc::default(), health, Some(objects), |orders| task.run(orders))
     }
 
     fn healthy(config: &LaneConfig) -> Arc<Health> {
@@ -170,13 +163,13 @@ impl Lane {
         config: LaneConfig,
         stats: Arc<LaneStats>,
         health: Arc<Health>,
-        (objects, copies): (Option<Arc<Objects>>, Copies),
+        objects: Option<Arc<Objects>>,
         task: impl FnOnce(mpsc::UnboundedReceiver<Command>) -> F,
     ) -> Self {
         let (commands, orders) = mpsc::unbounded_channel();
         let task = std::sync::Mutex::new(Some(tokio::spawn(task(orders))));
         let passes = Semaphore::new(config.concurrency_max.clamp(2, 8));
-        Self { config, stats, health, commands, objects, copies, passes, task }
+        Self { config, stats, health, commands, objects, passes, task }
     }
 
     /// Begins a pass over a log file; what is offered in it is offered for `share`.
@@ -189,12 +182,6 @@ impl Lane {
     #[must_use]
     pub fn config(&self) -> &LaneConfig {
         &self.config
-    }
-
-    /// The copies that it makes of a parcel, for which memory is charged with it.
-    #[must_use]
-    pub fn copies(&self) -> Copies {
-        self.copies
     }
 
     /// What it counts.
@@ -239,7 +226,7 @@ impl Lane {
             return;
         }
         let indices: Vec<u64> = wanted.iter().map(|&(_, index)| index).collect();
-        let duties = Owed::open(share, &self.stats, &indices, parcel.memory_bytes(self.copies));
+        let duties = Owed::open(share, &self.stats, &indices, parcel.memory_bytes(1));
         let items = wanted.iter().zip(duties).filter_map(|(&(slot, _), owed)| {
             let event = Event::new(parcel, slot)?;
             Some(Item::new(event, owed?))

@@ -43,7 +43,7 @@ pub use dead_letter::{
     DeadLetterStore, FileDeadLetters, Letter, MESSAGE_BYTES_MAX, NoDeadLetters, ObjectDeadLetters,
 };
 pub use delivery::{Acknowledgement, LaneObserver, Unobserved};
-pub use event::{Copies, Event, LogFile, Parcel, Via};
+pub use event::{Event, LogFile, Parcel, Via};
 pub use file::{ConsoleSink, FileSink, LineFormat};
 pub use health::{Failure, Health, LaneState};
 pub use http::{Compression, HttpDestination};

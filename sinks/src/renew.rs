@@ -95,10 +95,6 @@ impl Sink for RenewingSink {
         self.sink().encode(events, shape).await
     }
 
-    fn compresses(&self) -> bool {
-        self.sink().compresses()
-    }
-
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
         let judgement = self.sink().send(events, encoded, attempt).await;
         if is_unauthorized(&judgement) {

@@ -255,7 +255,6 @@ impl Pass<'_> {
     }
 
     async fn offer_all(&self, made: Vec<Made>) {
-        let copies = self.targets.iter().map(LanePass::copies).sum();
         for made in made {
             self.observer.events(&made, self.again);
             let mut wanted = false;
@@ -268,7 +267,7 @@ impl Pass<'_> {
             if !wanted {
                 continue;
             }
-            let charge = self.lanes.charge(made.parcel.memory_bytes(copies)).await;
+            let charge = self.lanes.charge(made.parcel.memory_bytes(self.targets.len())).await;
             let parcel = Arc::new(made.parcel.with_charge(Some(charge)));
             for target in self.targets {
                 target.offer(&parcel);

@@ -233,10 +233,6 @@ impl Sink for Ingest {
         encoded.await.filter(|encoded| !encoded.bytes.is_empty()).ok_or_else(not_encoded)
     }
 
-    fn compresses(&self) -> bool {
-        true
-    }
-
     async fn send(&self, events: &[Event], encoded: &Encoded, _attempt: &Attempt) -> Judgement {
         let mut refused: Option<Session> = None;
         loop {

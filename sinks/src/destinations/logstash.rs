@@ -219,10 +219,6 @@ impl Sink for Logstash {
         run_on(&*self.compute, encode).await.flatten().ok_or_else(not_encoded)
     }
 
-    fn compresses(&self) -> bool {
-        self.format.compression != Compression::None
-    }
-
     async fn send(&self, events: &[Event], encoded: &Encoded, attempt: &Attempt) -> Judgement {
         let whole = |windows: &Vec<frames::Window>| {
             windows.iter().map(|window| window.count as usize).sum::<usize>() == events.len()

@@ -12,7 +12,7 @@ use crate::health::LaneState;
 use crate::ports::{Clock, Compute, run_on};
 use crate::settle::{Owed, Share};
 use crate::stats::LaneStats;
-use crate::{Copies, Gathering, LogFile, Object, ObjectSink, Parcel, Reason, ReasonCode};
+use crate::{Gathering, LogFile, Object, ObjectSink, Parcel, Reason, ReasonCode};
 
 /// One pass over a log file, at one lane. Dropped before its end was told, it leaves owed what is in no complete
 /// object.
@@ -59,12 +59,6 @@ impl<'a> LanePass<'a> {
             lock(whole).next = first.index();
         }
         self
-    }
-
-    /// The copies that the lane makes of a parcel.
-    #[must_use]
-    pub fn copies(&self) -> Copies {
-        self.lane.copies
     }
 
     /// Whether the lane wants to be offered this parcel.
