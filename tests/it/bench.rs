@@ -34,7 +34,7 @@ pub(crate) const DEAD_QUEUE: &str = "notifications-dead";
 pub(crate) const PATIENT: &str = "visibility_timeout = \"4h\"";
 
 /// A run in which nothing at all happens for this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// So has one that takes this long, whatever happens.
 const PATIENCE_MAX: Duration = Duration::from_secs(480);
 
