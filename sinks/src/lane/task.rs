@@ -248,7 +248,8 @@ impl LaneTask {
         self.schedule_probe(retry_after);
     }
 
-    /// Lets events wait that the destination's set-up does not let in, or over which it hangs up. With too many of them the lane shuts.
+    /// Lets events wait that the destination's set-up does not let in, or over which it hangs up. With too many of them the
+    /// lane shuts.
     fn keep_apart(&mut self, items: Vec<Item>, state: Option<LaneState>) {
         let now = self.now();
         let over = self.apart.keep(items, now, &*self.courier.random);

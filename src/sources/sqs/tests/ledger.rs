@@ -28,6 +28,19 @@ impl Remembering {
         Self { bed, ledger, ask, running }
     }
 
+    /// With a sink that is not required and hangs: a log file whose first message is done without it, and whose second one
+    /// is there. Gives the key.
+    async fn twice_at_an_optional_sink() -> (Self, String) {
+        let on = Self::with_sink(false).await;
+        on.bed.sink.hangs.store(true, Ordering::Relaxed);
+        let key = on.bed.put(1);
+        on.bed.notify(&[("trail", &key)]);
+        on.done("s3", 1).await;
+        on.bed.notify(&[("trail", &key)]);
+        on.bed.until("it waits", |bed| bed.aws.queue("q").counts().in_flight == 1).await;
+        (on, key)
+    }
+
     /// Waits until the queue holds nothing and so many messages of the shape are done.
     async fn done(&self, shape: &str, messages: u64) {
         let is_done =
@@ -227,13 +240,7 @@ async fn what_waits_for_another_message_at_a_stop_is_given_back_at_once() {
 
 #[tokio::test]
 async fn what_an_optional_sink_is_being_sent_is_waited_for_by_the_message_that_announces_it_again_alone() {
-    let on = Remembering::with_sink(false).await;
-    on.bed.sink.hangs.store(true, Ordering::Relaxed);
-    let key = on.bed.put(1);
-    on.bed.notify(&[("trail", &key)]);
-    on.done("s3", 1).await;
-    on.bed.notify(&[("trail", &key)]);
-    on.bed.until("it waits", |bed| bed.aws.queue("q").counts().in_flight == 1).await;
+    let (on, _) = Remembering::twice_at_an_optional_sink().await;
     on.bed.sink.hangs.store(false, Ordering::Relaxed);
     on.done("s3", 2).await;
     assert_eq!((on.requests("GetObject"), on.times(), on.already()), (1, (20, 1, 1), 20));
@@ -242,13 +249,7 @@ async fn what_an_optional_sink_is_being_sent_is_waited_for_by_the_message_that_a
 
 #[tokio::test]
 async fn an_optional_sink_that_is_shut_keeps_no_message_waiting() {
-    let on = Remembering::with_sink(false).await;
-    on.bed.sink.hangs.store(true, Ordering::Relaxed);
-    let key = on.bed.put(1);
-    on.bed.notify(&[("trail", &key)]);
-    on.done("s3", 1).await;
-    on.bed.notify(&[("trail", &key)]);
-    on.bed.until("it waits", |bed| bed.aws.queue("q").counts().in_flight == 1).await;
+    let (on, key) = Remembering::twice_at_an_optional_sink().await;
     on.bed.sink.denies.store(true, Ordering::Relaxed);
     on.bed.sink.hangs.store(false, Ordering::Relaxed);
     // It is shut now, and holds some events to probe with.
